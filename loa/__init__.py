@@ -1,4 +1,4 @@
-"""The public face: ``import loa; loa.generate("a dog barks", seconds=5).path``. Hands names on and defines nothing itself.
+"""The public face: ``import loa; loa.generate("a dog barks", seconds=5)``. Hands names on and defines nothing itself.
 
 Names arrive when they are first asked for, so that importing loa costs nothing.
 """
