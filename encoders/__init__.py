@@ -1,0 +1,1 @@
+"""Inputs become conditions: frozen encoders, and the language model that writes the Language of Audio."""

@@ -1,0 +1,218 @@
+"""What a request says, as the two things AudioLDM 2's U-Net reads: the Language of Audio and text states.
+
+Knows requests, the store and encoders. Does not know latents or samplers. Every request is encoded alone, so its conditions never
+depend on what else is being made (diffusers pads texts to the longest neighbour, which shifts GPT-2's positions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoders.base import Condition, ConditionCache
+from encoders.clap import AudioLabeller, image_vector
+from encoders.image import ImageLabeller
+from encoders.loa import LoaWriter
+from encoders.text import SentenceEncoder, pool
+from generators.base import GenerationRequest, UnsupportedRequest
+from media.audio import Audio, read_audio
+from media.image import load_image
+from media.refs import MediaRef, MediaStore
+from media.video import sample_frames
+
+UnconditionalLoa = Literal["zeros", "gpt2"]
+
+VIDEO_FRAMES = 6
+SURE = 0.3  # length of an image's vector above which its words are believed
+NEUTRAL = "wind"  # what an unrecognisable picture sounds like: an ambience that claims nothing
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """One request's conditions, each [1, L, D], and what stands for "nothing" in classifier-free guidance."""
+
+    loa: Condition
+    text: Condition
+    null_loa: Condition
+    null_text: Condition
+    words: str  # what was understood, for ranking candidates and for people
+
+
+class Conditioner(Protocol):
+    """Turns requests into conditions; one implementation per kind of checkpoint."""
+
+    def load(self) -> None: ...
+
+    def conditions(self, request: GenerationRequest) -> Conditions: ...
+
+
+class NanoConditioner:
+    """Text, pictures, video and sound for ``nano``: one small sentence encoder in the place of CLAP and of FLAN-T5.
+
+    Args:
+        writer: GPT-2 with projections; ``labeller``: the checkpoint's AudioMAE, audio tower and anchors.
+        loa_mode: "zeros" removes the Language of Audio (an ablation).
+    """
+
+    def __init__(
+        self,
+        store: MediaStore,
+        writer: Callable[[], LoaWriter],
+        labeller: AudioLabeller,
+        *,
+        text_length: int,
+        loa_mode: str,
+    ) -> None:
+        self._store, self._writer, self._labeller = store, writer, labeller
+        self._text, self._images = SentenceEncoder(text_length), ImageLabeller()
+        self._loa_mode = loa_mode
+        self._cache = ConditionCache()
+
+    def load(self) -> None:
+        self._text.load()
+        self._labeller.load()
+
+    def conditions(self, request: GenerationRequest) -> Conditions:
+        words, heard = self._words(request), self._heard(request)
+        loa, text = self._written(words)
+        if heard:
+            truth = torch.stack([c.states for c in heard]).mean(0)
+            states = (truth + loa.states) / 2 if request.prompt else truth
+            loa = Condition("loa", states, loa.mask)
+        if request.loa:
+            loa = blend([(self._stored(ref), weight) for ref, weight in request.loa])
+        null_loa, null_text = loa.null(), text.null()
+        if request.negative_prompt:
+            null_loa, null_text = self._written(request.negative_prompt)
+        if self._loa_mode == "zeros":
+            loa = null_loa = loa.null()
+        return Conditions(loa, text, null_loa, null_text, words)
+
+    def _written(self, words: str) -> tuple[Condition, Condition]:
+        text = self._cache.get(("text", words), lambda: self._text.tokens([words]))
+        with torch.no_grad():
+            sentence = Condition("clap", pool(text)[:, None], torch.ones(1, 1, dtype=torch.bool))
+            return self._cache.get(("loa", words), lambda: self._writer()(sentence, text)), text
+
+    def _words(self, request: GenerationRequest) -> str:
+        """The prompt, and after it what pictures, video and sounds show, in words."""
+        said = [request.prompt] if request.prompt else []
+        for ref in request.media:
+            seen = self.understand(ref)
+            if seen is not None:
+                said.append(seen)
+        return ", ".join(dict.fromkeys(said)) or NEUTRAL
+
+    def understand(self, ref: MediaRef) -> str | None:
+        """The anchor phrase nearest to a picture, video or sound; None where nothing is recognised."""
+        assert self._labeller.anchors is not None
+        if ref.kind == "audio":
+            return self._labeller.anchors.nearest(self._labeller.encode([self._sound(ref)]).states[0, 0].numpy())[0]
+        path = self._store.path(ref)
+        frames = [load_image(path)] if ref.kind == "image" else sample_frames(path, VIDEO_FRAMES)
+        vector = image_vector(self._images.labels(frames, top=10), self._text)
+        return self._labeller.anchors.nearest(vector)[0] if float(np.linalg.norm(vector)) >= SURE else None
+
+    def _sound(self, ref: MediaRef) -> Audio:
+        sound = read_audio(self._store.path(ref))
+        if ref.span is None:
+            return sound
+        first, last = (int(t * sound.sample_rate) for t in ref.span)
+        return Audio(sound.samples[:, first:last], sound.sample_rate)
+
+    def _heard(self, request: GenerationRequest) -> list[Condition]:
+        return [self._labeller.loa(self._sound(ref)) for ref in request.media if ref.kind == "audio"]
+
+    def _stored(self, ref: MediaRef) -> Condition:
+        """A stored condition, or the LOA of a stored sound."""
+        if ref.kind == "audio":
+            return self._labeller.loa(self._sound(ref))
+        return read_loa(self._store, ref)
+
+
+class HubConditioner:
+    """Text for the public AudioLDM 2 folders: CLAP's text tower and FLAN-T5, padded to a fixed length.
+
+    ``uncond_loa`` "zeros" is the official form; "gpt2" runs GPT-2 on the empty text, as diffusers does.
+    """
+
+    def __init__(
+        self, parts: Any, writer: Callable[[], LoaWriter], *, text_length: int, uncond_loa: UnconditionalLoa
+    ) -> None:
+        self._parts, self._writer, self._length, self._uncond = parts, writer, text_length, uncond_loa
+        self._cache = ConditionCache()
+
+    def load(self) -> None:
+        """The parts are handed in loaded."""
+
+    def conditions(self, request: GenerationRequest) -> Conditions:
+        loa, text = self._written(request.prompt)
+        null_loa, null_text = self._written(request.negative_prompt)
+        if self._uncond == "zeros" and not request.negative_prompt:
+            null_loa = loa.null()
+        return Conditions(loa, text, null_loa, null_text, request.prompt)
+
+    @torch.no_grad()
+    def _written(self, words: str) -> tuple[Condition, Condition]:
+        text = self._cache.get(("t5", words), lambda: self.t5(words))
+        return self._cache.get(("loa", words), lambda: self._writer()(self.clap(words), text)), text
+
+    @torch.no_grad()
+    def clap(self, words: str) -> Condition:
+        """CLAP's projected text vector [1, 1, D]."""
+        tokens = self._parts.tokenizer(
+            [words], padding="max_length", max_length=77, truncation=True, return_tensors="pt"
+        )
+        out = self._parts.text_encoder.get_text_features(tokens.input_ids, attention_mask=tokens.attention_mask)
+        vector: Tensor = out if isinstance(out, Tensor) else out.pooler_output
+        return Condition("clap", vector[:, None], torch.ones(1, 1, dtype=torch.bool))
+
+    @torch.no_grad()
+    def t5(self, words: str) -> Condition:
+        """FLAN-T5's last hidden states [1, L, D]."""
+        tokens = self._parts.tokenizer_2(
+            [words], padding="max_length", max_length=self._length, truncation=True, return_tensors="pt"
+        )
+        states = self._parts.text_encoder_2(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+        return Condition("t5", states, tokens.attention_mask.bool())
+
+
+def blend(parts: list[tuple[Condition, float]]) -> Condition:
+    """The weighted mean of LOA sequences of one shape.
+
+    Raises:
+        UnsupportedRequest: weights that sum to zero, or sequences of different shapes.
+    """
+    total = sum(weight for _, weight in parts)
+    if total <= 0 or any(weight < 0 for _, weight in parts):
+        raise UnsupportedRequest("the weights of --loa must not be negative and must sum to more than zero")
+    shapes = {tuple(c.states.shape) for c, _ in parts}
+    if len(shapes) != 1:
+        raise UnsupportedRequest(
+            f"the stored conditions have different shapes {sorted(shapes)}; they come from different models"
+        )
+    states = torch.stack([c.states * (weight / total) for c, weight in parts]).sum(0)
+    return Condition("loa", states, parts[0][0].mask)
+
+
+def read_loa(store: MediaStore, ref: MediaRef) -> Condition:
+    """A condition that ``loa_bytes`` wrote."""
+    from safetensors.torch import load
+
+    tensors = load(store.path(ref).read_bytes())
+    if "loa" not in tensors or tensors["loa"].ndim != 3:
+        raise UnsupportedRequest("the stored condition holds no LOA sequence; give a file written with --loa-out")
+    states = tensors["loa"].float()
+    return Condition("loa", states, torch.ones(states.shape[:2], dtype=torch.bool))
+
+
+def loa_bytes(condition: Condition) -> bytes:
+    """safetensors bytes of a LOA sequence [1, N, D]."""
+    from safetensors.torch import save
+
+    return save({"loa": condition.states.contiguous()})

@@ -1,0 +1,162 @@
+"""The denoising loop of our own: many requests at different steps and guidance in one padded batch.
+
+Knows latents, schedulers and a U-Net of AudioLDM 2's signature. Does not know prompts, files or sound.
+
+A batch always has the same shape: ``rows`` windows, each once with and once without its condition. Short of requests, it is
+filled with copies; a request that needs fewer steps than its neighbours rides along unchanged. So every kernel sees the same
+shapes, and a row's numbers do not depend on its neighbours (diffusers pads texts to the longest neighbour, and they do).
+Latents longer than one window are denoised as overlapping windows whose predictions are averaged at every step
+(MultiDiffusion, Bar-Tal et al. 2023, equation 5 with ramped weights).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from encoders.base import Condition
+from generators.base import Cancelled, OnProgress, Progress
+
+SchedulerFactory = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request, ready to be denoised.
+
+    ``noise`` [C, T, F] start noise of unit variance; ``loa`` [1, N, D1] and ``text`` [1, L, D2] conditions, ``null_loa`` and
+    ``null_text`` what stands for "nothing"; ``guidance`` is the scale of
+    eps = eps(null) + scale * (eps(condition) - eps(null)), that is w + 1 of Ho & Salimans 2022, equation 6.
+    """
+
+    noise: Tensor
+    loa: Condition
+    text: Condition
+    null_loa: Condition
+    null_text: Condition
+    steps: int
+    guidance: float
+    generator: torch.Generator | None = None
+    eta: float = 0.0
+
+
+def window_starts(length: int, window: int, overlap: int) -> list[int]:
+    """Where windows of ``window`` frames begin so that they cover ``length`` and overlap by at least ``overlap``.
+
+    >>> window_starts(64, 64, 16), window_starts(120, 64, 16)
+    ([0], [0, 28, 56])
+    """
+    if length <= window:
+        return [0]
+    count = -(-(length - overlap) // (window - overlap))
+    return [round(i * (length - window) / (count - 1)) for i in range(count)]
+
+
+def ramp(window: int, overlap: int) -> Tensor:
+    """Weights [window] that rise and fall linearly over the overlap, never zero, so that windows meet without a step."""
+    rise = (torch.arange(window) + 1) / (overlap + 1)
+    return torch.minimum(rise, rise.flip(0)).clamp(max=1.0)
+
+
+@torch.no_grad()
+def denoise(
+    unet: nn.Module,
+    jobs: Sequence[Job],
+    scheduler: SchedulerFactory,
+    *,
+    rows: int,
+    window: int,
+    overlap: int,
+    on_progress: OnProgress = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> list[Tensor]:
+    """Run every job to its end.
+
+    Args:
+        unet: called as diffusers' AudioLDM2UNet2DConditionModel, with one timestep per row.
+        scheduler: makes a fresh diffusers scheduler; each job has its own, so step counts may differ.
+        rows: windows per U-Net call (each counts twice: null and condition).
+        window, overlap: latent frames.
+
+    Returns: latents [C, T, F] of each job, in order.
+
+    Raises:
+        Cancelled: within one step after ``cancelled()`` turned true.
+    """
+    schedulers, latents = [], []
+    for job in jobs:
+        own = scheduler()
+        own.set_timesteps(job.steps)
+        schedulers.append(own)
+        latents.append(job.noise[None] * own.init_noise_sigma)
+    views = [(j, start) for j, job in enumerate(jobs) for start in window_starts(job.noise.shape[1], window, overlap)]
+    total, begun = max(job.steps for job in jobs), time.perf_counter()
+    calls = [len(own.timesteps) for own in schedulers]  # PNDM and Heun call more often than they step
+    for step in range(max(calls)):
+        if cancelled():
+            raise Cancelled
+        inputs = [
+            own.scale_model_input(z, own.timesteps[step]) if step < calls[j] else z
+            for j, (own, z) in enumerate(zip(schedulers, latents, strict=True))
+        ]
+        predicted = _predict(unet, jobs, views, inputs, schedulers, step, rows, window, overlap)
+        for j, (job, own) in enumerate(zip(jobs, schedulers, strict=True)):
+            if step < calls[j]:
+                latents[j] = _step(own, predicted[j], step, latents[j], job)
+        done = min(total, step + 1)
+        on_progress(Progress(done, total, (time.perf_counter() - begun) / done * (total - done)))
+    return [z[0] for z in latents]
+
+
+def _step(own: Any, predicted: Tensor, step: int, latent: Tensor, job: Job) -> Tensor:
+    extra = {"eta": job.eta, "generator": job.generator} if own.__class__.__name__ == "DDIMScheduler" else {}
+    return own.step(predicted, own.timesteps[step], latent, **extra).prev_sample
+
+
+def _predict(
+    unet: nn.Module,
+    jobs: Sequence[Job],
+    views: list[tuple[int, int]],
+    inputs: list[Tensor],
+    schedulers: list[Any],
+    step: int,
+    rows: int,
+    window: int,
+    overlap: int,
+) -> list[Tensor]:
+    """Guided prediction [1, C, T, F] of every job: all its windows through the U-Net, blended."""
+    weights = ramp(window, overlap)
+    blended = [torch.zeros_like(z) for z in inputs]
+    share = [torch.zeros(z.shape[2]) for z in inputs]
+    active = [view for view in views if step < len(schedulers[view[0]].timesteps)]
+    for at in range(0, len(active), rows):
+        chunk = active[at : at + rows]
+        padded = chunk + [chunk[-1]] * (rows - len(chunk))
+        z = torch.cat([inputs[j][:, :, s : s + window] for j, s in padded])
+        t = torch.stack([schedulers[j].timesteps[step] for j, _ in padded])
+        loa = torch.cat([jobs[j].null_loa.states for j, _ in padded] + [jobs[j].loa.states for j, _ in padded])
+        loa_mask = torch.cat([jobs[j].null_loa.mask for j, _ in padded] + [jobs[j].loa.mask for j, _ in padded])
+        text = torch.cat([jobs[j].null_text.states for j, _ in padded] + [jobs[j].text.states for j, _ in padded])
+        text_mask = torch.cat([jobs[j].null_text.mask for j, _ in padded] + [jobs[j].text.mask for j, _ in padded])
+        null, conditioned = unet(
+            torch.cat([z, z]),
+            torch.cat([t, t]),
+            encoder_hidden_states=loa,
+            encoder_attention_mask=loa_mask,
+            encoder_hidden_states_1=text,
+            encoder_attention_mask_1=text_mask,
+        ).sample.chunk(2)
+        for row, (j, s) in enumerate(chunk):
+            guided = null[row] + jobs[j].guidance * (conditioned[row] - null[row])
+            size = guided.shape[1]
+            if size == inputs[j].shape[2]:  # one window covers all: no blending, no rounding
+                blended[j], share[j] = guided[None], torch.ones(size)
+            else:
+                blended[j][0, :, s : s + size] += guided * weights[None, :, None]
+                share[j][s : s + size] += weights
+    return [total / part[None, None, :, None] for total, part in zip(blended, share, strict=True)]

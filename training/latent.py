@@ -1,0 +1,129 @@
+"""Stages (e) and (g): latent diffusion steered by the Language of Audio and by text.
+
+v-prediction (Salimans & Ho 2022) over AudioLDM's noise schedule. LOA comes through the probabilistic switcher of AudioLDM 2
+(section III-D): the clip's own features in a quarter of the rows, what GPT-2 wrote from the caption in the others, so that the U-Net
+is never shown only what it will not get at inference.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AudioLDM2UNet2DConditionModel, AutoencoderKL, DDIMScheduler
+from torch import Tensor, nn
+
+from encoders.loa import LoaWriter
+from training.data import MelSet
+from training.loop import Log, LoopConfig, quiet, train
+from training.translator import CaptionBank
+
+TRUE_LOA_SHARE = 0.25
+DROP_ALL, DROP_LOA, DROP_TEXT = 0.1, 0.1, 0.1
+
+
+def build_unet() -> AudioLDM2UNet2DConditionModel:
+    """9 M parameters over latents [B, 8, 64, 8]; attention (self, LOA, text) where a cell covers 0.32 s."""
+    return AudioLDM2UNet2DConditionModel(
+        sample_size=[64, 8],
+        in_channels=8,
+        out_channels=8,
+        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        block_out_channels=(64, 128, 128),
+        layers_per_block=1,
+        attention_head_dim=(2, 4, 4),
+        cross_attention_dim=((None, 128, 384),) * 3,
+        norm_num_groups=16,
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    """AudioLDM's noise schedule. ``clip_sample`` must be off: it would clip unit-variance latents to one sigma."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="scaled_linear",
+        beta_start=0.0015,
+        beta_end=0.0195,
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+@torch.no_grad()
+def encode_latents(vae: AutoencoderKL, mels: np.ndarray, batch: int = 32) -> Tensor:
+    """Posterior means [N, 8, 64, 8] float16 of log-mels [N, 512, 64], not yet scaled."""
+    out = []
+    for at in range(0, len(mels), batch):
+        x = torch.from_numpy(np.asarray(mels[at : at + batch], np.float32))[:, None]
+        out.append(vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mean.half())
+    return torch.cat(out)
+
+
+@torch.no_grad()
+def written_loas(writer: LoaWriter, bank: CaptionBank, batch: int = 128) -> Tensor:
+    """What GPT-2 writes for every caption of the bank: [N, 8, 128]."""
+    out = []
+    for at in range(0, len(bank.texts), batch):
+        first, second = bank.conditions(list(range(at, min(at + batch, len(bank.texts)))))
+        out.append(writer(first, second).states)
+    return torch.cat(out)
+
+
+def train_unet(
+    data: MelSet,
+    latents: list[Tensor],
+    loas: list[Tensor],
+    bank: CaptionBank,
+    written: Tensor,
+    folder: Path,
+    loop: LoopConfig,
+    *,
+    batch: int = 32,
+    on_log: Log = quiet,
+) -> AudioLDM2UNet2DConditionModel:
+    """``latents``, ``loas``: for each source of ``data``, unit-variance latents [N, 8, 64, 8] and true LOA [N, 8, 128]."""
+    torch.manual_seed(0)
+    unet = build_unet().to(memory_format=torch.channels_last)
+    alpha_bar = build_scheduler().alphas_cumprod
+    modules = nn.ModuleDict({"unet": unet})
+
+    def loss(step: int) -> dict[str, Tensor]:
+        draw, generator = np.random.default_rng([step, 4]), torch.Generator().manual_seed(step)
+        clips = data.draw(draw, batch)
+        x0 = torch.stack([latents[s][i] for s, i in clips]).float()
+        rows = [int(draw.choice(bank.rows[data.sources[s].labels[i]])) for s, i in clips]
+        _, text = bank.conditions(rows, noise=0.25, generator=generator)
+        truth = torch.stack([loas[s][i] for s, i in clips]).float()
+        switch = torch.from_numpy(draw.random(batch) < TRUE_LOA_SHARE)
+        loa = torch.where(switch[:, None, None], truth, written[rows])
+        drop_all, drop_loa, drop_text = (
+            torch.from_numpy(draw.random(batch) < p) for p in (DROP_ALL, DROP_LOA, DROP_TEXT)
+        )
+        loa = loa.masked_fill((drop_all | drop_loa)[:, None, None], 0.0)
+        # "Nothing" is zeros, fully attended: the form of the null condition at inference.
+        nothing = drop_all | drop_text
+        states = text.states.masked_fill(nothing[:, None, None], 0.0)
+        mask = text.mask | nothing[:, None]
+        # One timestep per slice of the range keeps the loss of a batch steady.
+        t = torch.from_numpy(((np.arange(batch) + draw.random(batch)) / batch * 1000).astype(np.int64))
+        t = t[torch.from_numpy(draw.permutation(batch))]
+        a = alpha_bar[t][:, None, None, None]
+        eps = torch.randn(x0.shape, generator=generator)
+        noisy, v = a.sqrt() * x0 + (1 - a).sqrt() * eps, a.sqrt() * eps - (1 - a).sqrt() * x0
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = unet(
+                noisy.contiguous(memory_format=torch.channels_last),
+                t,
+                encoder_hidden_states=loa,
+                encoder_hidden_states_1=states,
+                encoder_attention_mask_1=mask,
+            ).sample
+        return {"loss": (predicted.float() - v).pow(2).mean()}
+
+    averaged = train(modules, loss, loop, folder, settings={"stage": "latent", "batch": batch}, on_log=on_log)
+    modules.load_state_dict(averaged)
+    return unet.eval()

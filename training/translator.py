@@ -1,0 +1,124 @@
+"""Stage (f): the LOA translator. GPT-2 learns to write the AudioMAE features of a clip from the words for it.
+
+AudioLDM 2 (Liu et al. 2024), section III-C: teacher forcing with mean squared error. Half of the loss lets the model feed on its
+own outputs, as it must at inference, so that errors do not pile up over the eight steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.pipelines.audioldm2.modeling_audioldm2 import AudioLDM2ProjectionModel
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2Model
+
+from encoders.audiomae import AudioMae
+from encoders.base import Condition
+from encoders.loa import LoaWriter
+from encoders.text import SentenceEncoder, pool
+from training.captions import captions_of, framed
+from training.data import MelSet
+from training.loop import Log, LoopConfig, quiet, train
+
+
+@dataclass(frozen=True)
+class CaptionBank:
+    """Encoded captions of every class: ``states`` [N, 32, 384] float16, ``mask`` [N, 32], rows of each label."""
+
+    texts: tuple[str, ...]
+    states: Tensor
+    mask: Tensor
+    rows: dict[str, np.ndarray]
+
+    @classmethod
+    def make(cls, labels: dict[str, tuple[str, ...]], path: Path, framed_copies: int = 3) -> CaptionBank:
+        """Encode all captions of ``labels`` (class to captions of its recordings); kept in ``path`` for the next run."""
+        draw = np.random.default_rng(0)
+        texts: list[str] = []
+        rows: dict[str, np.ndarray] = {}
+        for label, recorded in labels.items():
+            first = len(texts)
+            for phrase in captions_of(label, recorded):
+                variants = [phrase] + [framed(phrase, draw) for _ in range(framed_copies)]
+                texts += list(dict.fromkeys(variants))
+            rows[label] = np.arange(first, len(texts))
+        if path.exists():
+            kept = torch.load(path, weights_only=True)
+            if kept["texts"] == texts:
+                return cls(tuple(texts), kept["states"], kept["mask"], rows)
+        encoded = SentenceEncoder().tokens(texts)
+        states, mask = encoded.states.half(), encoded.mask
+        torch.save({"texts": texts, "states": states, "mask": mask}, path)
+        return cls(tuple(texts), states, mask, rows)
+
+    def conditions(
+        self, rows: list[int], noise: float = 0.0, generator: torch.Generator | None = None
+    ) -> tuple[Condition, Condition]:
+        """(sentence [B, 1, 384], tokens [B, 32, 384]); ``noise`` is the scale of a perturbation relative to the states."""
+        states, mask = self.states[rows].float(), self.mask[rows]
+        if noise:
+            shift = torch.randn(len(rows), 1, states.shape[2], generator=generator)  # the same for all tokens of a text
+            states = states + noise * states.std() * (shift + torch.randn(states.shape, generator=generator)) / 2**0.5
+        tokens = Condition("t5", states, mask)
+        return Condition("clap", pool(tokens)[:, None], torch.ones(len(rows), 1, dtype=torch.bool)), tokens
+
+
+def build_writer(tokens: int = 8, width: int = 128, layers: int = 4) -> LoaWriter:
+    """Projection and GPT-2 of nano: 0.9 M parameters; the vocabulary is one unused word."""
+    projection = AudioLDM2ProjectionModel(text_encoder_dim=384, text_encoder_1_dim=384, langauge_model_dim=width)
+    for table in (projection.sos_embed, projection.eos_embed, projection.sos_embed_1, projection.eos_embed_1):
+        nn.init.normal_(table, std=0.02)
+    config = GPT2Config(
+        vocab_size=1,
+        n_embd=width,
+        n_layer=layers,
+        n_head=4,
+        n_positions=64,
+        attn_pdrop=0.0,
+        embd_pdrop=0.0,
+        resid_pdrop=0.0,
+    )
+    return LoaWriter(projection, GPT2Model(config), tokens)
+
+
+@torch.no_grad()
+def extract_loa(model: AudioMae, mels: np.ndarray, batch: int = 64) -> Tensor:
+    """LOA [N, tokens, width] float16 of log-mels [N, frames, bins]."""
+    out = []
+    for at in range(0, len(mels), batch):
+        out.append(model(torch.from_numpy(np.asarray(mels[at : at + batch], np.float32))).half())
+    return torch.cat(out)
+
+
+def train_writer(
+    data: MelSet,
+    loas: list[Tensor],
+    bank: CaptionBank,
+    folder: Path,
+    loop: LoopConfig,
+    *,
+    batch: int = 64,
+    on_log: Log = quiet,
+) -> LoaWriter:
+    """``loas``: for each source of ``data`` its clips' LOA [N, 8, 128]."""
+    torch.manual_seed(0)
+    writer = build_writer()
+    modules = nn.ModuleDict({"writer": writer})
+
+    def loss(step: int) -> dict[str, Tensor]:
+        draw, generator = np.random.default_rng([step, 3]), torch.Generator().manual_seed(step)
+        clips = data.draw(draw, batch)
+        target = torch.stack([loas[s][i] for s, i in clips]).float()
+        rows = [int(draw.choice(bank.rows[data.sources[s].labels[i]])) for s, i in clips]
+        first, second = bank.conditions(rows, noise=0.3, generator=generator)
+        forced = (writer.teacher_forced(first, second, target) - target).pow(2).mean()
+        free = (writer(first, second).states - target).pow(2).mean()
+        return {"loss": forced + free, "forced": forced, "free": free}
+
+    modules.load_state_dict(
+        train(modules, loss, loop, folder, settings={"stage": "translator", "batch": batch}, on_log=on_log)
+    )
+    return writer.eval()
