@@ -1,0 +1,458 @@
+"""Joins the parts once: settings, store, pool, router. The only place that knows them all.
+
+Every door (command line, and later HTTP, MCP and the page) asks this module; it prints nothing and knows no flags.
+Nothing here imports torch: what a request can be refused for is refused before a backend's module is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from configs.registry import MissingExtra, UnknownName, resolve
+from configs.schema import AppConfig, BackendConfig, load_config, presets
+from generators.base import (
+    Backend,
+    CheckpointMissing,
+    Generated,
+    GenerationRequest,
+    OnProgress,
+    Readiness,
+    UnsupportedRequest,
+    canonical_json,
+)
+from generators.pool import Pool
+from media.audio import Audio, read_audio, read_tags, write_audio
+from media.image import load_image
+from media.refs import MediaError, MediaRef, MediaStore
+from media.video import sample_frames
+
+if TYPE_CHECKING:
+    from orchestrator.router import Router
+
+SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+FRAMES = 8  # of a video, evenly spaced, to name what is in it
+_MAX_PROVENANCE = 100_000  # characters; a request of 12,000 characters of text fits many times
+
+
+def loa_version() -> str:
+    """Version of the installed distribution; "0+source" where loa runs from a bare folder."""
+    try:
+        return version("loa")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+class Provenance(BaseModel):
+    """What the ``comment`` tag of every sound written by loa says: enough to make the same bytes again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    loa: str  # version
+    backend: str
+    request: GenerationRequest
+    fingerprint: str
+    rows: int  # batch bucket
+    threads: int | None = None  # of torch; None where torch took no part
+    media: str  # id of the sound before it was written in this container
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A sound made again. ``difference`` is "" where the bytes are the same, else why they are not."""
+
+    made: Generated
+    path: Path
+    difference: str
+
+
+class App:
+    """The house: ``config``, ``rows``, ``store``, ``pool``, ``router``; each is built when first asked for."""
+
+    def __init__(self, config: AppConfig) -> None:
+        self.config = config
+        self.rows = _offered(config)
+        self._encoders: dict[str, Any] = {}
+        if config.default_backend != "auto":
+            self.row(config.default_backend)
+
+    @cached_property
+    def store(self) -> MediaStore:
+        return MediaStore(self.config.home / "store")
+
+    @cached_property
+    def pool(self) -> Pool:
+        runnable = {name: row for name, row in self.rows.items() if row.kind != "published"}
+        return Pool({name: partial(self._make, row) for name, row in runnable.items()})
+
+    @cached_property
+    def router(self) -> Router:
+        from orchestrator.router import Router
+        from orchestrator.tools import build_tools
+
+        chosen = self.config.chat_model
+        model = resolve("loa.chat_models", chosen.name)(chosen.options, _Sentences(self._encoder))
+        return Router(model, build_tools(self._for_tools, self.describe), self.config.home / "threads.sqlite")
+
+    def _make(self, row: BackendConfig) -> Backend:
+        kind: Callable[..., Backend] = resolve("loa.backends", row.backend or "")
+        return kind(name=row.name, options=row.options, store=self.store, home=self.config.home)
+
+    # -- before torch ---------------------------------------------------------------------------------------------
+    def row(self, name: str) -> BackendConfig:
+        """The offered row called ``name``.
+
+        Raises:
+            UnknownName: with the nearest known name.
+        """
+        if name not in self.rows:
+            raise UnknownName("backend", name, [*self.rows, "auto"])
+        return self.rows[name]
+
+    def refuse_early(self, backend: str, kinds: Iterable[str], seconds: float) -> None:
+        """Refuse what no row that may be asked could do; reads the rows only.
+
+        Args:
+            backend: a row's name or "auto".
+            kinds: of "text", "image", "audio", "video", "condition", "transcript".
+            seconds: asked length; a transcript's own length is what its words take, so it is not held against a row.
+
+        Raises:
+            UnknownName, MissingExtra (a row with published numbers only), UnsupportedRequest.
+        """
+        asked = frozenset(kinds)
+        if backend != "auto":
+            why = _why_not(self.row(backend), asked, seconds)
+            if why:
+                raise why
+            return
+        refusals = [_why_not(row, asked, seconds) for row in self.rows.values() if row.kind != "published"]
+        if all(refusals):
+            fits = [row for row in self.rows.values() if row.kind != "published" and asked <= row.accepts]
+            if fits:
+                longest = max(fits, key=lambda row: row.max_seconds)
+                raise UnsupportedRequest(
+                    f"no backend here makes {seconds:g} s of sound: '{longest.name}' makes the most, "
+                    f"{longest.max_seconds:g} s; ask for less"
+                )
+            takes = "; ".join(f"{row.name}: {', '.join(sorted(row.accepts))}" for row in self.rows.values())
+            raise UnsupportedRequest(f"no backend here takes {' and '.join(sorted(asked))} together ({takes})")
+
+    def request(self, backend: str = "auto", **fields: Any) -> GenerationRequest:
+        """A request from loose fields, checked as far as the rows tell.
+
+        Raises:
+            UnsupportedRequest: a field is out of range, or no row covers the request.
+        """
+        request = valid_request(**fields)
+        self.refuse_early(backend, kinds_of(request), request.seconds)
+        return request
+
+    # -- making sounds --------------------------------------------------------------------------------------------
+    def generate(
+        self,
+        request: GenerationRequest,
+        backend: str = "auto",
+        *,
+        rows: int | None = None,
+        on_progress: OnProgress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Generated:
+        """Make the sound with the named backend, or with the first ready one that covers the request."""
+        chosen = self.pool.choose(request) if backend == "auto" else self.pool.get(backend)
+        made = self.pool.generate(chosen.name, [request], rows=rows, on_progress=on_progress, cancelled=cancelled)
+        return made[0]
+
+    def _for_tools(
+        self,
+        backend: str | None,
+        request: GenerationRequest,
+        *,
+        on_progress: OnProgress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Generated:
+        name = backend or self.config.default_backend
+        self.refuse_early(name, kinds_of(request), request.seconds)
+        return self.generate(request, name, on_progress=on_progress, cancelled=cancelled)
+
+    def describe(self, ref: MediaRef) -> list[tuple[str, float]]:
+        """What is in a stored picture, sound or video: labels with probabilities, best first.
+
+        Raises:
+            MissingMedia: not in the store. UnsupportedRequest: a kind that nobody here can name.
+        """
+        path = self.store.path(ref)
+        if ref.kind == "audio":
+            labels: list[tuple[str, float]] = self._encoder("nano-audio").labels(read_audio(path))
+        elif ref.kind == "image":
+            labels = self._encoder("efficientnet-lite0").labels([load_image(path)])
+        elif ref.kind == "video":
+            labels = self._encoder("efficientnet-lite0").labels(sample_frames(path, FRAMES))
+        else:
+            raise UnsupportedRequest(f"nobody here can say what is in a {ref.kind}; give a picture, sound or video")
+        return labels
+
+    def _encoder(self, name: str) -> Any:
+        if name not in self._encoders:
+            self._encoders[name] = resolve("loa.encoders", name)()
+        return self._encoders[name]
+
+    def readiness(self, row: BackendConfig) -> Readiness:
+        """Whether the row can run here; never raises for what is merely missing."""
+        if row.kind == "published":
+            return Readiness(ready=False, reason="published numbers only; nothing to run")
+        try:
+            return self.pool.get(row.name).readiness()
+        except (MissingExtra, CheckpointMissing) as missing:
+            return Readiness(ready=False, reason=str(missing))
+
+    def export(self, made: Generated, path: Path) -> Path:
+        """Write the stored sound to ``path`` in the format of its suffix, whole or not at all, with its provenance.
+
+        Raises:
+            MediaError: a suffix that is not a sound's, or no such folder.
+        """
+        check_output(path)
+        sound = read_audio(self.store.path(made.media), max_seconds=made.seconds + 1.0)
+        note = Provenance(
+            loa=loa_version(),
+            backend=made.backend,
+            request=made.request,
+            fingerprint=made.fingerprint,
+            rows=made.rows,
+            threads=_threads(),
+            media=made.media.id,
+        )
+        write_audio(path, sound, {"comment": canonical_json(note)})
+        return path
+
+    def replay(
+        self,
+        original: Path,
+        note: Provenance,
+        output: Path,
+        on_progress: OnProgress | None = None,
+    ) -> Replayed:
+        """Make the sound of ``note`` again, write it to ``output`` and compare it with ``original`` byte by byte.
+
+        Raises:
+            UnknownName: the backend is not offered here. MissingMedia: a picture or sound that it was made from is
+            no longer in the store.
+        """
+        self.refuse_early(note.backend, kinds_of(note.request), note.request.seconds)
+        made = self.generate(note.request, note.backend, rows=note.rows, on_progress=on_progress)
+        same_as = original.read_bytes()
+        self.export(made, output)
+        if output.read_bytes() == same_as:
+            return Replayed(made, output, "")
+        if made.fingerprint != note.fingerprint:
+            return Replayed(
+                made,
+                output,
+                f"'{note.backend}' is not the same here as where the file was made (fingerprint "
+                f"{made.fingerprint[:18]}… here, {note.fingerprint[:18]}… in the file: other weights, versions, "
+                f"options or threads)",
+            )
+        if note.loa != loa_version():
+            return Replayed(made, output, f"the file was made by loa {note.loa}, this is {loa_version()}")
+        if made.media.id == note.media:
+            return Replayed(made, output, "the sound is the same, but the file was changed after loa wrote it")
+        return Replayed(made, output, "same fingerprint, other sound: this is a fault of loa, please report it")
+
+
+@dataclass(frozen=True)
+class _Sentences:
+    """The sentence encoder, imported and loaded when a chat model first asks for it."""
+
+    encoder: Callable[[str], Any]
+
+    def sentences(self, texts: list[str]) -> np.ndarray:
+        """[B, D] float32, unit length."""
+        vectors: np.ndarray = self.encoder("minilm").sentences(texts)
+        return vectors
+
+
+def build(config: AppConfig | None = None) -> App:
+    """The house that ``config`` describes (default: LOA_HOME/app.yaml, else the shipped settings).
+
+    Raises:
+        ConfigError: a setting is wrong or names a row that does not exist.
+    """
+    return App(load_config() if config is None else config)
+
+
+@cache
+def _shared(home: str | None) -> App:
+    del home  # only the key: another LOA_HOME is another house
+    return build()
+
+
+def generate(
+    prompt: str = "",
+    *,
+    media: Iterable[str | Path | MediaRef] = (),
+    backend: str = "auto",
+    on_progress: OnProgress | None = None,
+    **fields: Any,
+) -> Generated:
+    """Make one sound from Python: ``generate("a dog barks", seconds=5, seed=1)``.
+
+    Args:
+        prompt: what should be heard.
+        media: paths of pictures, sounds or videos, or references into the store.
+        backend: a row of ``loa models list``; "auto" takes the first ready one that covers the request.
+        fields: any other field of ``GenerationRequest``.
+
+    Returns:
+        The stored sound; ``build().store.path(result.media)`` is its WAV file.
+
+    Raises:
+        ConfigError, MediaError, BackendError: see generators/base.py.
+    """
+    app = _shared(os.environ.get("LOA_HOME"))
+    refs = tuple(ref if isinstance(ref, MediaRef) else app.store.put_file(Path(ref)) for ref in media)
+    request = app.request(backend, prompt=prompt, media=refs, **fields)
+    return app.generate(request, backend, on_progress=on_progress)
+
+
+def nano_folder() -> Path:
+    """Where the checkpoint that ships with loa lies."""
+    return Path(str(files("checkpoints") / "nano"))
+
+
+def synthesised(name: str, seed: int) -> Audio:
+    """A new procedural clip of class ``name``: [1, T], 5.12 s at 16 kHz; evaluation may not know training itself."""
+    from training.data import SAMPLES, SECONDS
+    from training.synthesis import CLASSES
+
+    draw = np.random.default_rng([list(CLASSES).index(name), seed])
+    return Audio(np.asarray(CLASSES[name](draw, SECONDS)[None, :SAMPLES], np.float32), 16_000)
+
+
+def valid_request(**fields: Any) -> GenerationRequest:
+    """A request from loose fields.
+
+    Raises:
+        UnsupportedRequest: one clause per field that is out of range.
+    """
+    try:
+        return GenerationRequest(**fields)
+    except ValidationError as error:
+        raise UnsupportedRequest("; ".join(_explain(error))) from None
+
+
+def kinds_of(request: GenerationRequest) -> set[str]:
+    """Kinds of input that the request holds, in the words of ``Capabilities.accepts``."""
+    kinds: set[str] = {ref.kind for ref in request.media}
+    kinds |= {"text"} if request.prompt else set()
+    kinds |= {"transcript"} if request.transcript is not None else set()
+    kinds |= {"condition"} if request.loa else set()
+    return kinds
+
+
+def check_output(path: Path) -> None:
+    """Refuse a path that no sound can be written to, before any work is done.
+
+    Raises:
+        MediaError: saying what would be accepted.
+    """
+    if path.suffix.lower() not in SOUND_SUFFIXES:
+        got = f"'{path.suffix}'" if path.suffix else "no suffix"
+        raise MediaError(f"cannot write '{path}': a sound ends in {', '.join(SOUND_SUFFIXES)}, got {got}")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise MediaError(f"cannot write '{path}': there is no folder '{folder}'; make it first")
+    if path.is_dir():
+        raise MediaError(f"cannot write '{path}': it is a folder")
+    if not os.access(folder, os.W_OK):
+        raise MediaError(f"cannot write '{path}': no permission to write in '{folder}'")
+
+
+def read_provenance(path: Path) -> Provenance:
+    """The note inside a sound that loa wrote.
+
+    Raises:
+        MediaError: no such file, no sound, or no note of loa's in it.
+    """
+    if not path.is_file():
+        raise MediaError(f"no such file: '{path}'")
+    comment = read_tags(path).get("comment", "")
+    try:
+        found = json.loads(comment) if 0 < len(comment) <= _MAX_PROVENANCE else None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, Mapping) or "loa" not in found:
+        raise MediaError(f"'{path}' holds no provenance of loa: only files that loa wrote, unchanged, can be replayed")
+    try:
+        return Provenance.model_validate(found)
+    except ValidationError as error:
+        raise MediaError(f"the provenance inside '{path}' is damaged: {'; '.join(_explain(error))}") from None
+
+
+def _offered(config: AppConfig) -> dict[str, BackendConfig]:
+    rows = presets(config.home)
+    if config.backends is None:
+        return rows
+    for name in config.backends:
+        if name not in rows:
+            raise UnknownName("backend", name, rows)
+    return {name: rows[name] for name in config.backends}
+
+
+def _why_not(row: BackendConfig, asked: frozenset[str], seconds: float) -> Exception | None:
+    if row.kind == "published":
+        return MissingExtra(
+            f"'{row.name}' is a row with published numbers only, there is nothing to run; 'loa models list' shows "
+            f"which rows are ready"
+        )
+    refused = sorted(asked - row.accepts)
+    if refused:
+        return UnsupportedRequest(
+            f"backend '{row.name}' takes {', '.join(sorted(row.accepts))}, not {', '.join(refused)}; choose another "
+            f"one with --backend ('loa models list' shows what each takes)"
+        )
+    if "transcript" not in asked and seconds > row.max_seconds:
+        return UnsupportedRequest(
+            f"backend '{row.name}' makes at most {row.max_seconds:g} s, got {seconds:g} s; ask for less"
+        )
+    return None
+
+
+_WORDS = {
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "finite_number": "must be a finite number",
+    "string_too_long": "must have at most {max_length} characters",
+    "extra_forbidden": "is not a field of a request",
+}
+
+
+def _explain(error: ValidationError) -> list[str]:
+    lines = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "value_error" and not where:
+            lines.append(item["msg"].removeprefix("Value error, "))
+            continue
+        words = _WORDS.get(item["type"], "{msg}").format_map({"msg": item["msg"], **item.get("ctx", {})})
+        shown = repr(item["input"])
+        lines.append(f"'{where}' {words}, got {shown if len(shown) <= 80 else shown[:77] + '…'}")
+    return lines
+
+
+def _threads() -> int | None:
+    torch = sys.modules.get("torch")
+    return None if torch is None else int(torch.get_num_threads())

@@ -1,0 +1,587 @@
+"""The command line: flags in, one result on stdout, progress and one-line errors on stderr, an exit code.
+
+Thin on purpose: what a flag means is decided in serving/app.py. Importing this module costs Typer and nothing more, so
+that ``loa --help`` answers at once; and what can be refused is refused before torch is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from generators.base import Generated
+    from media.refs import MediaRef
+    from orchestrator.conversation import Turn
+    from serving.app import App
+
+# Set for this process before a heavy library reads them; what the user has set stays.
+ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: beside one busy process, spinning ones cost a factor of ten
+    "HF_HUB_OFFLINE": "1",  # nothing is ever fetched from a model hub
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "DIFFUSERS_DISABLE_REMOTE_CODE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+    "LANGSMITH_TRACING": "false",
+}
+
+INTERRUPTED = 130
+MAX_CONDITION = 16_000_000  # bytes; a LOA sequence has some thousand numbers
+
+cli = typer.Typer(
+    name="loa",
+    help="Text, pictures, sounds and videos in, a fitting sound out. Offline.",
+    epilog="Exit codes: 0 done, 2 wrong use or unusable input, 3 something is not installed, 1 our fault, 130 Ctrl-C.",
+    add_completion=False,
+    rich_markup_mode=None,  # rich would triple the time that --help takes
+    pretty_exceptions_enable=False,
+)
+models = typer.Typer(help="Which systems there are and which are ready here.", rich_markup_mode=None)
+bench = typer.Typer(help="Measure.", rich_markup_mode=None)
+cli.add_typer(models, name="models")
+cli.add_typer(bench, name="bench")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Backend = Annotated[str, typer.Option("--backend", metavar="NAME", help="A row of 'loa models list', or auto.")]
+
+
+class Usage(Exception):
+    """The command line itself is wrong."""
+
+    exit_code = 2
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run one command and leave with its exit code; the only place that turns errors into lines and codes."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Exit code of the command in ``arguments``; errors become one line on stderr."""
+    try:
+        code = cli(args=arguments or ["--help"], prog_name="loa", standalone_mode=False)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("stopped; nothing half-written is left", INTERRUPTED)
+    except BrokenPipeError:  # the reader left (`loa models list | head`): not an error, and nobody is listening
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        return _say("not enough memory: ask for fewer seconds or candidates, or close other programs", 1)
+    except Exception as error:
+        known = getattr(error, "exit_code", None)
+        if isinstance(known, int):
+            return _say(_message(error) + _got(error, arguments), known)
+        if os.environ.get("LOA_DEBUG"):
+            raise
+        if isinstance(error, OSError):
+            return _say(_message(error), 1)
+        return _say(f"fault in loa: {type(error).__name__}: {_message(error)} (LOA_DEBUG=1 shows where)", 1)
+    if code == INTERRUPTED:
+        return _say("stopped; nothing half-written is left", INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"loa {version('loa')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    """Text, pictures, sounds and videos in, a fitting sound out. Offline."""
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+def chat(
+    message: Annotated[str | None, typer.Argument(help="One turn; without it a conversation starts.")] = None,
+    attach: Annotated[
+        list[Path] | None, typer.Option("--attach", metavar="FILE", help="Picture, sound, video.")
+    ] = None,
+    thread: Annotated[str | None, typer.Option("--thread", metavar="ID", help="Go on with this conversation.")] = None,
+    backend: Backend = "auto",
+    as_json: Json = False,
+) -> None:
+    """Say what you want to hear; attach what it should fit."""
+    if thread is not None and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", thread):
+        raise Usage(f"--thread takes letters, digits, '.', '_' and '-' (at most 64), got {thread[:80]!r}")
+    files = attach or []
+    if message is not None and not message.strip() and not files:
+        raise Usage("the message is empty: say what you want to hear, or attach a file")
+    _must_exist(files)
+    app = _build(backend)
+    from uuid import uuid4
+
+    thread = thread or uuid4().hex[:12]
+    if message is not None:
+        _print_answer(_answer(app, thread, _turn(app, message, files)), as_json)
+        return
+    _converse(app, thread, files, as_json)
+
+
+@cli.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What should be heard.")] = "",
+    image: Annotated[list[Path] | None, typer.Option("--image", metavar="F", help="A picture it should fit.")] = None,
+    audio: Annotated[
+        list[Path] | None, typer.Option("--audio", metavar="F", help="A sound it should resemble.")
+    ] = None,
+    video: Annotated[list[Path] | None, typer.Option("--video", metavar="F", help="A video it should fit.")] = None,
+    transcript: Annotated[str | None, typer.Option("--transcript", metavar="T", help="Words to be spoken.")] = None,
+    loa: Annotated[list[str] | None, typer.Option("--loa", metavar="F[:WEIGHT]", help="A stored LOA to reuse.")] = None,
+    backend: Backend = "auto",
+    seconds: Annotated[float, typer.Option("--seconds", metavar="S", help="Length.")] = 5.0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Same seed, same sound.")] = 0,
+    steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option("--guidance", metavar="G", help="How closely to follow.")] = None,
+    negative: Annotated[str, typer.Option("--negative", metavar="T", help="What should not be heard.")] = "",
+    candidates: Annotated[int, typer.Option("--candidates", metavar="N", help="Best of N.")] = 1,
+    output: Annotated[Path | None, typer.Option("-o", metavar="OUT", help="wav, flac, ogg or mp3.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make one sound from words, pictures, sounds and videos."""
+    attached = [("image", f) for f in image or []]
+    attached += [("audio", f) for f in audio or []]
+    attached += [("video", f) for f in video or []]
+    if transcript is not None and not transcript.strip():
+        raise Usage("--transcript is empty: give the words to be spoken")
+    stored_loa = [_weighted(text) for text in loa or []]
+    if not prompt.strip() and not attached and not stored_loa and transcript is None:
+        raise Usage("nothing was asked: give a PROMPT, --image, --audio, --video, --transcript or --loa")
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise Usage(f"--seconds must be more than 0, got {seconds:g}")
+    _must_exist([file for _, file in attached] + [file for file, _ in stored_loa])
+
+    from serving.app import check_output, valid_request
+
+    if output is not None:
+        check_output(output)
+    app = _build(backend)
+    kinds = {kind for kind, _ in attached} | ({"text"} if prompt.strip() else set())
+    kinds |= {"transcript"} if transcript is not None else set()
+    kinds |= {"condition"} if stored_loa else set()
+    app.refuse_early(backend, kinds, seconds)  # before any file is decoded
+    fields: dict[str, Any] = {
+        "prompt": prompt,
+        "transcript": transcript,
+        "seconds": seconds,
+        "seed": seed,
+        "steps": steps,
+        "guidance": guidance,
+        "negative_prompt": negative,
+        "candidates": candidates,
+    }
+    valid_request(**fields | {"prompt": prompt if prompt.strip() else "-"})  # a wrong number costs no decoding either
+    media = tuple(_stored(app, kind, file) for kind, file in attached)
+    reused = tuple((_condition(app, file), weight) for file, weight in stored_loa)
+    request = app.request(backend, **fields, media=media, loa=reused)
+    with _bar("making the sound") as on_progress:
+        made = app.generate(request, backend, on_progress=on_progress)
+    path = app.export(made, output or _free_name(made))
+    _print_sound(made, path, as_json)
+
+
+@cli.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="A sound that loa wrote.")],
+    output: Annotated[Path | None, typer.Option("-o", metavar="OUT", help="Default: FILE.replay.* here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the same bytes again, from the provenance inside the file."""
+    _must_exist([file])
+    from serving.app import check_output, read_provenance
+
+    target = output or Path(f"{file.stem}.replay{file.suffix}")
+    check_output(target)
+    note = read_provenance(file)
+    if note.threads is not None:  # sums depend on how many threads share them; torch reads this when it is imported
+        os.environ["OMP_NUM_THREADS"] = str(note.threads)
+    app = _build("auto")
+    with _bar("making it again") as on_progress:
+        again = app.replay(file, note, target, on_progress)
+    if as_json:
+        _print_json(
+            _sound_json(again.made, again.path) | {"identical": not again.difference, "reason": again.difference}
+        )
+    else:
+        print(f"{again.path}  {'the same bytes' if not again.difference else 'not the same bytes'}")
+    if again.difference:
+        raise typer.Exit(_say(again.difference, 1))
+
+
+@models.callback(invoke_without_command=True)
+def models_default(context: typer.Context) -> None:
+    """Which systems there are and which are ready here."""
+    if context.invoked_subcommand is None:
+        models_list(as_json=False)
+
+
+@models.command("list")
+def models_list(as_json: Json = False) -> None:
+    """One line per system: ready or not, and why."""
+    app = _build("auto")
+    rows = [_row_json(app, name) for name in app.rows]
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        state = "ready" if row["ready"] else f"not ready: {row['reason']}"
+        print(f"{row['name']:<12} {row['system']:<16} {row['sample_rate']:>6} Hz  to {row['max_seconds']:g} s  {state}")
+
+
+@models.command("show")
+def models_show(name: Annotated[str, typer.Argument()], as_json: Json = False) -> None:
+    """All that is known about one system."""
+    app = _build("auto")
+    row = app.row(name)
+    facts = _row_json(app, name) | {"backend": row.backend, "options": row.options, "notes": row.notes}
+    if as_json:
+        _print_json(facts)
+        return
+    for key, value in facts.items():
+        print(f"{key:<12} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+@cli.command()
+def doctor(as_json: Json = False) -> None:
+    """What works here, what does not, and what to do about it."""
+    from serving.doctor import examine
+
+    findings = examine(lambda: _build("auto"))
+    if as_json:
+        _print_json({"ok": all(f.ok for f in findings), "checks": [f.as_dict() for f in findings]})
+    else:
+        for found in findings:
+            print(f"{'ok  ' if found.ok else 'FAIL'}  {found.what:<14} {found.got}")
+            if not found.ok:
+                print(f"      {'':<14} -> {found.fix}")
+    if not all(f.ok for f in findings):
+        raise typer.Exit(max(f.exit_code for f in findings if not f.ok))
+
+
+@bench.command("nano")
+def bench_nano(
+    checkpoint: Annotated[list[Path] | None, typer.Option("--checkpoint", metavar="DIR", help="Default: nano.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer sounds, wider intervals.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Let a judge listen to the small model: classes, paraphrases, ceilings."""
+    for folder in checkpoint or []:
+        if not folder.is_dir():
+            raise Usage(f"--checkpoint takes a folder with a checkpoint, got '{folder}'")
+    from evaluation.nano import run as run_bench
+    from serving.app import nano_folder, synthesised
+
+    folders = checkpoint or [nano_folder()]
+    with _bar("listening") as on_progress:
+
+        def notify(stage: str, done: int, of: int) -> None:
+            on_progress(SimpleNamespace(step=done, of=of, stage=stage))
+
+        figures = run_bench(folders, quick, notify, synthesise=synthesised)
+    if as_json:
+        _print_json(figures)
+        return
+    _print_tree(figures)
+
+
+# -- chat --------------------------------------------------------------------------------------------------------------
+
+
+def _turn(app: App, text: str, files: list[Path]) -> Turn:
+    from orchestrator.conversation import MAX_TEXT, Turn
+
+    if len(text) > MAX_TEXT:
+        raise Usage(f"a message has at most {MAX_TEXT:,} characters, got {len(text):,}")
+    if len(files) > 16:
+        raise Usage(f"a message carries at most 16 files, got {len(files)}")
+    return Turn(text=text, media=tuple(app.store.put_file(file) for file in files))
+
+
+def _answer(app: App, thread: str, turn: Turn) -> dict[str, Any]:
+    """The JSON object of one turn; sounds that were made lie in the current folder by then."""
+    from generators.base import Generated
+    from orchestrator import conversation as events
+
+    answer: dict[str, Any] = {"thread": thread, "text": "", "media": [], "calls": []}
+    failed: events.Failed | None = None
+    with _bar("answering") as on_progress:
+        for event in app.router.reply(thread, turn):
+            if isinstance(event, events.ToolStarted):
+                answer["calls"].append({"tool": event.tool, "args": event.args})
+            elif isinstance(event, events.Progress):
+                on_progress(event)
+            elif isinstance(event, events.MediaReady):
+                made = Generated.model_validate(event.details["generated"])
+                path = app.export(made, _free_name(made))
+                answer["media"].append(_medium_json(made, path))
+            elif isinstance(event, events.TurnDone):
+                answer |= {"thread": event.thread, "text": event.text}
+            elif isinstance(event, events.Failed):
+                failed = event  # and on: an error that nobody foresaw is raised by the router itself
+    if failed is not None:
+        raise TurnFailed(failed.message, failed.exit_code)
+    return answer
+
+
+class TurnFailed(Exception):
+    """A turn ended early; carries the exit code of what ended it."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def _converse(app: App, thread: str, files: list[Path], as_json: bool) -> None:
+    """Turns from stdin until it ends; ``/attach FILE`` adds to the next turn. A turn that fails ends only itself."""
+    talking = sys.stdin.isatty()
+    if talking:
+        print(f"thread {thread}; /attach FILE adds a file to the next message, /quit ends", file=sys.stderr)
+    while True:
+        line = _read_line(talking)
+        if line is None or line == "/quit":
+            return
+        try:
+            if line.startswith("/attach "):
+                file = Path(line.removeprefix("/attach ").strip()).expanduser()
+                _must_exist([file])
+                files = [*files, file]
+            elif line or files:
+                _print_answer(_answer(app, thread, _turn(app, line, files)), as_json)
+                files = []
+        except Exception as error:
+            if not talking or not isinstance(getattr(error, "exit_code", None), int):
+                raise
+            _say(_message(error), 0)
+            files = []
+
+
+def _read_line(talking: bool) -> str | None:
+    if talking:
+        print("> ", end="", file=sys.stderr, flush=True)
+    line = sys.stdin.readline()
+    return line.strip() if line else None
+
+
+def _print_answer(answer: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(answer)
+        return
+    print(answer["text"])
+    for medium in answer["media"]:
+        print(f"{medium['path']}  {medium['seconds']:.2f} s")
+    print(f"(go on with --thread {answer['thread']})", file=sys.stderr)
+
+
+# -- small parts -------------------------------------------------------------------------------------------------------
+
+
+def _build(backend: str) -> App:
+    _quieten()
+    from configs.schema import load_config
+    from serving.app import build
+
+    return build(load_config(overrides=None if backend == "auto" else {"default_backend": backend}))
+
+
+def _quieten() -> None:
+    """Log records in one line each; warnings of libraries, which a user can do nothing about, only where asked for."""
+    import logging
+    import warnings
+
+    if os.environ.get("LOA_DEBUG"):
+        logging.basicConfig()
+        return
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+    class OneLine(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return "loa: " + " ".join(record.getMessage().split())
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+
+
+def _stored(app: App, kind: str, file: Path) -> MediaRef:
+    """The file in the store, if its content is what the flag says."""
+    ref = app.store.put_file(file)
+    if ref.kind != kind:
+        raise Usage(f"--{kind} takes {_A[kind]}, but the content of '{file}' is {_A[ref.kind]}; use --{ref.kind}")
+    return ref
+
+
+def _weighted(text: str) -> tuple[Path, float]:
+    """``F[:WEIGHT]`` as path and weight (1 where none is given)."""
+    name, _, tail = text.rpartition(":")
+    try:
+        weight = float(tail) if name else 1.0
+    except ValueError:
+        return Path(text), 1.0
+    if not math.isfinite(weight):
+        raise Usage(f"--loa takes a finite weight, got '{text}'")
+    return Path(name or text), weight
+
+
+def _condition(app: App, file: Path) -> MediaRef:
+    if file.stat().st_size > MAX_CONDITION:
+        raise Usage(f"--loa takes files of at most {MAX_CONDITION:,} bytes, '{file}' has {file.stat().st_size:,}")
+    return app.store.put_bytes(file.read_bytes(), "application/x-safetensors", "condition")
+
+
+_A = {"image": "a picture", "audio": "a sound", "video": "a video", "condition": "a stored condition"}
+
+
+def _must_exist(files: list[Path]) -> None:
+    for file in files:
+        if not file.exists():
+            if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", str(file)):
+                raise Usage(f"only files on this machine are read, got '{file}'; save it first and give its path")
+            raise Usage(f"no such file: '{file}'")
+        if not file.is_file():
+            raise Usage(f"'{file}' is not a file; give the path of a picture, sound or video")
+
+
+def _free_name(made: Generated) -> Path:
+    """``a-dog-barks-1f2e3d4c.wav`` in the current folder: readable, and another content is another name."""
+    words = made.request.prompt or made.request.transcript or "-".join(ref.kind for ref in made.request.media)
+    slug = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")[:40].strip("-") or "sound"
+    return Path(f"{slug}-{made.media.id.removeprefix('sha256:')[:8]}.wav")
+
+
+def _medium_json(made: Generated, path: Path) -> dict[str, Any]:
+    return {"path": str(path.absolute()), "id": made.media.id, "kind": made.media.kind, "seconds": made.seconds}
+
+
+def _sound_json(made: Generated, path: Path) -> dict[str, Any]:
+    return {
+        "path": str(path.absolute()),
+        "id": made.media.id,
+        "seconds": made.seconds,
+        "sample_rate": made.sample_rate,
+        "backend": made.backend,
+        "seed": made.request.seed,
+        "wall_seconds": round(made.wall_seconds, 3),
+        "fingerprint": made.fingerprint,
+        "request": made.request.model_dump(mode="json"),
+        "guard": made.guard.model_dump(mode="json"),
+    }
+
+
+def _print_sound(made: Generated, path: Path, as_json: bool) -> None:
+    if as_json:
+        _print_json(_sound_json(made, path))
+        return
+    print(f"{path}  {made.seconds:.2f} s, {made.sample_rate} Hz, {made.backend}, seed {made.request.seed}")
+    if made.guard.silent:
+        _say("careful: the sound is silent; another seed or prompt may help", 0)
+
+
+def _row_json(app: App, name: str) -> dict[str, Any]:
+    row = app.rows[name]
+    state = app.readiness(row)
+    return {
+        "name": row.name,
+        "system": row.system,
+        "ready": state.ready,
+        "reason": state.reason,
+        "files": list(state.files),
+        "bytes": state.bytes,
+        "licence": row.licence,
+        "sample_rate": row.sample_rate,
+        "max_seconds": row.max_seconds,
+        "accepts": sorted(row.accepts),
+        "tasks": sorted(row.tasks),
+        "edits": sorted(row.edits),
+        "parameters": row.parameters,
+        "kind": row.kind,
+        "parity": row.parity,
+    }
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def _print_tree(value: Any, indent: int = 0) -> None:
+    """Nested figures for a reader: one name and number a line."""
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+    for key, below in pairs:
+        if isinstance(below, Mapping | list) and below:
+            print(f"{'  ' * indent}{key}")
+            _print_tree(below, indent + 1)
+        else:
+            print(f"{'  ' * indent}{key}: {f'{below:.4g}' if isinstance(below, float) else below}")
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr (nothing where stderr is no terminal); takes objects with ``step`` and ``of``."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=None)
+
+        def on_progress(done: Any) -> None:
+            progress.update(task, completed=done.step, total=done.of)
+
+        yield on_progress
+
+
+def _message(error: BaseException) -> str:
+    """The error in one line, without control characters that a file name may have smuggled in."""
+    text = getattr(error, "format_message", lambda: str(error))() or type(error).__name__
+    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
+
+
+def _got(error: BaseException, arguments: list[str]) -> str:
+    """ ", got 'many'" for an option whose value could not be read; Typer's own message does not say it."""
+    for option in getattr(getattr(error, "param", None), "opts", ()):
+        if option in arguments[:-1]:
+            return f", got {arguments[arguments.index(option) + 1]!r:.80}"
+    return ""
+
+
+def _say(line: str, code: int) -> int:
+    print(f"loa: {line}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

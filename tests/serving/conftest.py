@@ -1,0 +1,84 @@
+"""Runs the real command in a process of its own, in an empty folder with an empty LOA_HOME."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HEAVY = {"torch", "transformers", "diffusers", "langchain", "langgraph", "onnxruntime", "av"}
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    stdout: str
+    stderr: str
+    cpu_seconds: float  # of the process and its children: steadier than the clock on a busy machine
+    heavy: set[str]  # heavy libraries that it imported
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+@dataclass(frozen=True)
+class Loa:
+    """The command: ``loa("generate", "a dog", "--json")`` runs it, ``loa.start(...)`` only starts it."""
+
+    folder: Path
+    env: dict[str, str]
+
+    def __call__(self, *arguments: str | Path, stdin: str = "", timeout: float = 110) -> Ran:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "serving.cli", *map(str, arguments)],
+            cwd=self.folder,
+            env=self.env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        lines = done.stderr.splitlines()
+        imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+        return Ran(
+            code=done.returncode,
+            stdout=done.stdout,
+            stderr="\n".join(line for line in lines if not line.startswith("import time:")),
+            cpu_seconds=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+            heavy=HEAVY & imported,
+        )
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "serving.cli", *map(str, arguments)],
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The current folder of the command."""
+    place = tmp_path / "here"
+    place.mkdir()
+    return place
+
+
+@pytest.fixture
+def loa(tmp_path: Path, folder: Path) -> Loa:
+    """The real command, in an empty folder and with an empty LOA_HOME."""
+    root = Path(__file__).parents[2]
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("LOA_", "HF_", "LANGSMITH_"))}
+    return Loa(folder, env | {"LOA_HOME": str(tmp_path / "home"), "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"})
