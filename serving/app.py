@@ -302,7 +302,7 @@ def generate(
     prompt: str = "",
     *,
     media: Iterable[str | Path | MediaRef] = (),
-    backend: str = "auto",
+    backend: str | None = None,
     on_progress: OnProgress | None = None,
     **fields: Any,
 ) -> Generated:
@@ -311,7 +311,8 @@ def generate(
     Args:
         prompt: what should be heard.
         media: paths of pictures, sounds or videos, or references into the store.
-        backend: a row of ``loa models list``; "auto" takes the first ready one that covers the request.
+        backend: a row of ``loa models list``; "auto" takes the first ready one that covers the request; None takes
+            what the settings say (as they come: auto).
         fields: any other field of ``GenerationRequest``.
 
     Returns:
@@ -321,6 +322,7 @@ def generate(
         ConfigError, MediaError, BackendError: see generators/base.py.
     """
     app = _shared(os.environ.get("LOA_HOME"))
+    backend = backend or app.config.default_backend
     refs = tuple(ref if isinstance(ref, MediaRef) else app.store.put_file(Path(ref)) for ref in media)
     request = app.request(backend, prompt=prompt, media=refs, **fields)
     return app.generate(request, backend, on_progress=on_progress)
@@ -423,9 +425,7 @@ def _why_not(row: BackendConfig, asked: frozenset[str], seconds: float) -> Excep
             f"one with --backend ('loa models list' shows what each takes)"
         )
     if "transcript" not in asked and seconds > row.max_seconds:
-        return UnsupportedRequest(
-            f"backend '{row.name}' makes at most {row.max_seconds:g} s, got {seconds:g} s; ask for less"
-        )
+        return UnsupportedRequest(f"backend '{row.name}' makes at most {row.max_seconds:g} s, got {seconds:g} s; ask for less")
     return None
 
 

@@ -107,9 +107,7 @@ def _print_version(wanted: bool) -> None:
 
 @cli.callback()
 def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")] = False,
 ) -> None:
     """Text, pictures, sounds and videos in, a fitting sound out. Offline."""
 
@@ -120,9 +118,7 @@ def options(
 @cli.command()
 def chat(
     message: Annotated[str | None, typer.Argument(help="One turn; without it a conversation starts.")] = None,
-    attach: Annotated[
-        list[Path] | None, typer.Option("--attach", metavar="FILE", help="Picture, sound, video.")
-    ] = None,
+    attach: Annotated[list[Path] | None, typer.Option("--attach", metavar="FILE", help="Picture, sound, video.")] = None,
     thread: Annotated[str | None, typer.Option("--thread", metavar="ID", help="Go on with this conversation.")] = None,
     backend: Backend = "auto",
     as_json: Json = False,
@@ -148,9 +144,7 @@ def chat(
 def generate(
     prompt: Annotated[str, typer.Argument(help="What should be heard.")] = "",
     image: Annotated[list[Path] | None, typer.Option("--image", metavar="F", help="A picture it should fit.")] = None,
-    audio: Annotated[
-        list[Path] | None, typer.Option("--audio", metavar="F", help="A sound it should resemble.")
-    ] = None,
+    audio: Annotated[list[Path] | None, typer.Option("--audio", metavar="F", help="A sound it should resemble.")] = None,
     video: Annotated[list[Path] | None, typer.Option("--video", metavar="F", help="A video it should fit.")] = None,
     transcript: Annotated[str | None, typer.Option("--transcript", metavar="T", help="Words to be spoken.")] = None,
     loa: Annotated[list[str] | None, typer.Option("--loa", metavar="F[:WEIGHT]", help="A stored LOA to reuse.")] = None,
@@ -182,6 +176,7 @@ def generate(
     if output is not None:
         check_output(output)
     app = _build(backend)
+    backend = app.config.default_backend  # what was named, or what the settings say
     kinds = {kind for kind, _ in attached} | ({"text"} if prompt.strip() else set())
     kinds |= {"transcript"} if transcript is not None else set()
     kinds |= {"condition"} if stored_loa else set()
@@ -225,9 +220,7 @@ def replay(
     with _bar("making it again") as on_progress:
         again = app.replay(file, note, target, on_progress)
     if as_json:
-        _print_json(
-            _sound_json(again.made, again.path) | {"identical": not again.difference, "reason": again.difference}
-        )
+        _print_json(_sound_json(again.made, again.path) | {"identical": not again.difference, "reason": again.difference})
     else:
         print(f"{again.path}  {'the same bytes' if not again.difference else 'not the same bytes'}")
     if again.difference:

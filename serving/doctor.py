@@ -59,9 +59,7 @@ def examine(build: Callable[[], App]) -> list[Finding]:
 
 def _python() -> Finding:
     got = ".".join(map(str, sys.version_info[:3]))
-    return Finding(
-        "python", sys.version_info >= (3, 11), got, "" if sys.version_info >= (3, 11) else "use Python 3.11 or newer"
-    )
+    return Finding("python", sys.version_info >= (3, 11), got, "" if sys.version_info >= (3, 11) else "use Python 3.11 or newer")
 
 
 def _packages() -> Iterator[Finding]:
@@ -92,9 +90,7 @@ def _torch() -> Finding:
     try:
         import torch
     except (ImportError, OSError) as error:
-        return Finding(
-            "torch", False, _line(error), "reinstall torch; the CPU build is at download.pytorch.org/whl/cpu"
-        )
+        return Finding("torch", False, _line(error), "reinstall torch; the CPU build is at download.pytorch.org/whl/cpu")
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
     return Finding("torch", True, f"{torch.__version__}, {device}, {torch.get_num_threads()} threads")
 
@@ -104,9 +100,7 @@ def _sound_formats() -> Finding:
 
     missing = sorted({"WAV", "FLAC", "OGG", "MP3"} - set(soundfile.available_formats()))
     if missing:
-        return Finding(
-            "sound files", False, f"libsndfile lacks {', '.join(missing)}", "pip install --force-reinstall soundfile"
-        )
+        return Finding("sound files", False, f"libsndfile lacks {', '.join(missing)}", "pip install --force-reinstall soundfile")
     return Finding("sound files", True, f"WAV FLAC OGG MP3 ({soundfile.__libsndfile_version__})")
 
 
@@ -131,18 +125,14 @@ def _home(home: Path) -> Finding:
         with tempfile.NamedTemporaryFile(dir=home):
             pass
     except OSError as error:
-        return Finding(
-            "LOA_HOME", False, f"{home}: {error.strerror}", "point LOA_HOME at a folder that you may write", 1
-        )
+        return Finding("LOA_HOME", False, f"{home}: {error.strerror}", "point LOA_HOME at a folder that you may write", 1)
     return Finding("LOA_HOME", True, str(home))
 
 
 def _disk(home: Path) -> Finding:
     place = next(p for p in (home, *home.parents) if p.exists())
     free = shutil.disk_usage(place).free
-    return Finding(
-        "disk", free >= ROOM, f"{free / 1e9:.1f} GB free", "" if free >= ROOM else "make room, or move LOA_HOME", 1
-    )
+    return Finding("disk", free >= ROOM, f"{free / 1e9:.1f} GB free", "" if free >= ROOM else "make room, or move LOA_HOME", 1)
 
 
 def _chat_model(app: App) -> Finding:

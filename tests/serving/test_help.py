@@ -8,9 +8,7 @@ import pytest
 from tests.serving.conftest import Loa
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["generate", "--help"], ["chat", "--help"], ["models", "list", "--help"]]
-)
+@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["chat", "--help"], ["models", "list", "--help"]])
 def test_help_imports_nothing_but_typer(loa: Loa, arguments):
     ran = loa(*arguments)
     assert ran.code == 0

@@ -110,6 +110,12 @@ def test_wrong_settings_are_named(loa: Loa, folder: Path, tmp_path: Path):
     assert_refused(loa("generate", "a dog"), folder, "app.yaml", "did you mean 'default_backend'")
 
 
+def test_the_settings_decide_who_is_asked_where_nobody_is_named(loa: Loa, folder: Path, tmp_path: Path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "app.yaml").write_text("default_backend: hibari\n")
+    assert_refused(loa("generate", "a dog"), folder, "'hibari' takes transcript, not text")
+
+
 def test_a_row_with_published_numbers_only_leaves_with_3(loa: Loa, folder: Path, tmp_path: Path):
     rows = tmp_path / "home" / "backends"
     rows.mkdir(parents=True)
@@ -124,9 +130,7 @@ def test_a_row_with_published_numbers_only_leaves_with_3(loa: Loa, folder: Path,
 def test_refusals_leave_no_conversation_behind(loa: Loa, folder: Path, tmp_path: Path):
     assert_refused(loa("chat", "hello", "--attach", "gone.png"), folder, "gone.png")
     database = tmp_path / "home" / "threads.sqlite"
-    assert not database.exists() or sqlite3.connect(database).execute(
-        "select count(*) from sqlite_master"
-    ).fetchone() == (0,)
+    assert not database.exists() or sqlite3.connect(database).execute("select count(*) from sqlite_master").fetchone() == (0,)
 
 
 def write_tone(path: Path) -> None:
