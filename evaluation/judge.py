@@ -192,11 +192,7 @@ class Judge:
 
     def listen(self, sounds: Sequence[Audio]) -> np.ndarray:
         """Sounds of any rate and length -> logits [N, labels]; the first 5.12 s count."""
-        return (
-            self.logits(np.stack([mel_of(sound) for sound in sounds]))
-            if sounds
-            else self.logits(np.zeros((0, FRAMES, 64)))
-        )
+        return self.logits(np.stack([mel_of(sound) for sound in sounds])) if sounds else self.logits(np.zeros((0, FRAMES, 64)))
 
     def ranks(self, logits: np.ndarray, answers: Sequence[str], kind: Kind) -> np.ndarray:
         """The place (0 = first) of each row's right label within the label set of ``kind``, int [N].
@@ -340,9 +336,7 @@ def fit(clips: Clips, count: int, *, steps: int, batch: int = 32, rate: float = 
     for step in range(steps):
         rows = torch.multinomial(weights, batch, replacement=False, generator=generator).numpy()
         mel = disturb(torch.from_numpy(clips.mels[rows].astype(np.float32)), generator)
-        loss = loss_of(
-            net(mel[:, None].contiguous(memory_format=torch.channels_last)), torch.from_numpy(clips.targets[rows])
-        )
+        loss = loss_of(net(mel[:, None].contiguous(memory_format=torch.channels_last)), torch.from_numpy(clips.targets[rows]))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -381,10 +375,7 @@ def accuracy(judge: Judge, clips: Clips, kind: Kind) -> dict[str, Any]:
 def write(net: JudgeNet, labels: Labels, widths: Sequence[int], folder: Path) -> None:
     """Weights in half precision and the config beside them; the config is written last."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {
-        key: (value.half() if value.is_floating_point() else value).contiguous()
-        for key, value in net.state_dict().items()
-    }
+    weights = {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in net.state_dict().items()}
     save_file(weights, folder / "model.safetensors")
     config = {
         "labels": labels.names,
@@ -402,9 +393,7 @@ def write(net: JudgeNet, labels: Labels, widths: Sequence[int], folder: Path) ->
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, write, and measure what was written (so the half-precision weights are what the figures speak of)."""
     parser = argparse.ArgumentParser(description="Train judge J1 from a folder of clips.")
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder of clips; this file's docstring says what it holds"
-    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of clips; this file's docstring says what it holds")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for model.safetensors and config.json")
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--seed", type=int, default=0)

@@ -286,9 +286,7 @@ def run(
         paraphrases = first_of_each(paraphrases)
     seeds = SEEDS[:1] if quick else SEEDS
     count = 1 if quick else HELD_OUT_CLIPS
-    held_out = {
-        name: [synthesise(name, HELD_OUT_SEED + index) for index in range(count)] for name in judge.labels.procedural
-    }
+    held_out = {name: [synthesise(name, HELD_OUT_SEED + index) for index in range(count)] for name in judge.labels.procedural}
     notify = on_progress or (lambda stage, done, of: None)
 
     with tempfile.TemporaryDirectory() as place:
@@ -297,9 +295,7 @@ def run(
         rows = []
         for folder, backend in zip(checkpoints, backends, strict=True):
             listener = Listener(backend, judge, store, notify)
-            rows.append(
-                {"checkpoint": str(folder)} | examine(listener, folder, paraphrases, seeds, held_out, recordings)
-            )
+            rows.append({"checkpoint": str(folder)} | examine(listener, folder, paraphrases, seeds, held_out, recordings))
         factors = real_time_factors(backends, rounds=1 if quick else 5)
         for row, folder, factor in zip(rows, checkpoints, factors, strict=True):
             row |= factor | {"peak_mb": peak_mb(folder), "size_mb": round(size_mb(folder), 2)}

@@ -64,9 +64,7 @@ def read_paraphrases(path: Path = DATA / "prompts.jsonl") -> list[Paraphrase]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise ConfigError(
-            f"the benchmark's prompts are not at {path}: run it from a checkout of the repository"
-        ) from error
+        raise ConfigError(f"the benchmark's prompts are not at {path}: run it from a checkout of the repository") from error
     found = []
     for number, line in enumerate(lines, 1):
         try:

@@ -125,9 +125,7 @@ def test_a_picture_counts_where_its_subject_is_heard(listen):
     assert seen["each"]["chelsea.jpg"]["in_top5"] == [True, True]
     assert seen["each"]["coffee.jpg"]["in_top5"] is None
     assert seen["judged"] == 5
-    assert seen["share"] == pytest.approx(
-        np.mean([row["in_top5"] for row in seen["each"].values() if row["in_top5"] is not None])
-    )
+    assert seen["share"] == pytest.approx(np.mean([row["in_top5"] for row in seen["each"].values() if row["in_top5"] is not None]))
     assert all(row["claims_animal"] for row in seen["blank"].values())
 
 
@@ -182,25 +180,17 @@ def test_size_counts_all_files_of_a_checkpoint(tmp_path: Path):
 
 def test_protocol_keys_are_all_there(listen, monkeypatch):
     listener = listen()
-    monkeypatch.setattr(
-        nano, "open_checkpoint", lambda folder, store, loa_mode="predicted": Parrot(store, stuck="rain")
-    )
+    monkeypatch.setattr(nano, "open_checkpoint", lambda folder, store, loa_mode="predicted": Parrot(store, stuck="rain"))
     named = [Paraphrase(name, "procedural", name.replace("_", " ")) for name in NAMES]
     spoken = [Paraphrase("fire", "recorded", "fire")]
     clips = {name: [synthesise(name, 53_000_000)] for name in NAMES}
 
     told = nano.examine(listener, Path("nano"), [*named, *spoken], (0,), clips, None)
 
-    asked_for = (
-        "judge_ceiling recon_top1 recon_top5 vae_top1 names_top1 names_top5 top1 top5 top1_few top5_few gt_loa_top1"
-    )
+    asked_for = "judge_ceiling recon_top1 recon_top5 vae_top1 names_top1 names_top5 top1 top5 top1_few top5_few gt_loa_top1"
     assert set(KEYS) == {*asked_for.split(), "zero_loa_top1"}
-    assert set(KEYS) <= set(told) and {"classes", "j2", "j2_ceiling", "j2_reason", "pictures_top5", "steps"} <= set(
-        told
-    )
-    assert (
-        told["top1"] == 1.0 and told["gt_loa_top1"] == 1.0 and told["zero_loa_top1"] == pytest.approx(1 / 9, abs=1e-4)
-    )
+    assert set(KEYS) <= set(told) and {"classes", "j2", "j2_ceiling", "j2_reason", "pictures_top5", "steps"} <= set(told)
+    assert told["top1"] == 1.0 and told["gt_loa_top1"] == 1.0 and told["zero_loa_top1"] == pytest.approx(1 / 9, abs=1e-4)
     assert told["recorded"]["top1"] == 1.0 and told["recorded"]["recon_top1"] is None
     assert told["recorded"]["judge_ceiling"] == pytest.approx(0.187, abs=0.001)
     assert told["guidance"] == 2.5 and told["steps"] == 25 and told["steps_few"] == 8

@@ -28,9 +28,7 @@ def test_every_class_is_asked_for_in_four_ways():
 
 
 def test_half_of_the_prompts_do_not_name_the_class():
-    naming = Counter(
-        (row.kind, row.name) for row in ALL if content_words(row.name.replace("_", " ")) <= content_words(row.prompt)
-    )
+    naming = Counter((row.kind, row.name) for row in ALL if content_words(row.name.replace("_", " ")) <= content_words(row.prompt))
 
     assert max(naming.values()) <= 2
 
