@@ -1,0 +1,710 @@
+"""Chat models by name: one of rules that needs no network and no weights of its own, and any LangChain chat model.
+
+The rules read attachments, numbers, names and references to earlier sounds by hand and ask a sentence classifier for
+the rest. A sound is only ever spoken of from the artifact of a tool that made it. English for now.
+
+Knows tools by their names and arguments, not by what is behind them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolCallChunk, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from configs.registry import ConfigError, MissingExtra
+from media.refs import MediaRef
+from orchestrator.conversation import Conversation, Sound, media_of, sound_of, text_of
+from orchestrator.intents import Intents, SentenceEncoder, shipped
+from orchestrator.parsing import Parsed, parse, subject
+
+
+class RulesOptions(BaseModel):
+    """``backends``: the names that "with NAME" may mean. ``seconds``: the length where nobody says one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    backends: tuple[str, ...] = ()
+    seconds: float = Field(default=5.0, gt=0)
+    max_takes: int = Field(default=4, ge=1)  # "three versions of it" in one turn
+
+
+@dataclass(frozen=True)
+class Call:
+    """Call tools, each with its arguments."""
+
+    calls: tuple[tuple[str, dict[str, Any]], ...]
+
+
+@dataclass(frozen=True)
+class Say:
+    """Answer in words. ``asked`` names the question, so that the next turn can be read as its answer."""
+
+    text: str
+    asked: str = ""
+
+
+Classify = Callable[[str], tuple[str, float]]
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+_NOUNS = {
+    "image": r"(?:pictures?|photo(?:graph)?s?|pics?|images?|drawings?|paintings?|screenshots?)",
+    "video": r"(?:videos?|films?|footage|movies?|scenes?)",
+    "audio": r"(?:recordings?|audio(?:\s+file)?|samples?|sound|noise|take|version)",
+}
+_THIS = (
+    r"(?:this|that|these|those|my|our|the|attached|both|last|previous|silent|uploaded|given|first|second"
+    r"|latest|same|earlier)"
+)
+_REFERENCE = {
+    kind: re.compile(rf"\b{_THIS}\s+(?:{_THIS}\s+)*{nouns}\b(?!\s+(?:of|game|camera|store|studio|frame))", re.I)
+    for kind, nouns in _NOUNS.items()
+}
+_POINTING = re.compile(
+    rf"\b(?:this|that|my|attached|these|those)\s+(?:{_THIS}\s+)*(?:{_NOUNS['image']}|{_NOUNS['video']})\b", re.I
+)
+_DESCRIBE = re.compile(
+    r"""^\W*(?:(?:please|hey|ok|and|so|now|can\ you|could\ you|would\ you|do\ you|tell\ me|i\ want\ to\ know
+    |i\ wonder)[\s,]+)*(?:
+        (?:describe|identify|classify|caption|recogni[sz]e|analy[sz]e|guess|label|tag)\b(?!\s+how)
+      | tell\ me\ what\b
+      | what(?:'s|\ is|\ are|\ was|\ were)\ (?:this|that|these|those|it|in|on|happening|going\ on|shown|heard
+      |visible|playing|making|there|the\ \w+\ (?:in|on|doing))\b
+      | what\ (?:do|can|could|did|am|are|should)\ (?:you|i|we)\ (?:see|hear|seeing|hearing|recogni[sz]e|make\ of
+      |notice|think\ (?:this|that|it)\ is)\b
+      | what\ (?:happens|happened|can\ be\ (?:seen|heard))\b
+      | (?:what|which)\ (?:kind\ of\ |sort\ of\ |type\ of\ )?\w+\ (?:is|are|was|were|do\ you)\ (?:this|that|it|these
+      |those|shown|playing|in|on|singing|here|see|hear)\b
+      | (?:who|what)\ (?:makes|made|is\ making)\ (?:this|that)\b
+      | is\ (?:this|that|it|there)\b(?=.*\b(?:in|on|this|that|or|a|an)\b)
+    )(?!.*\bsounds?\ like\b)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_MAKE = re.compile(
+    r"^\W*(?:(?:please|hey|ok|and|so|now|then|can you|could you|would you|will you|i(?:'d| would)? (?:like|want"
+    r"|love|need)(?: you)? to|let me|let us|let's)[\s,]+)*"
+    r"(?:make|create|generate|produce|synthesi[sz]e|render|play|hear|give me|gimme|simulate|imitate|sounds? of"
+    r"|sound effects?|sfx)\b(?!\s+(?:it|that|this one)\b)",
+    re.I,
+)
+_TALK = re.compile(
+    r"[?!]|\b(?:you|your|u|i|i'm|me|my|we|us|it|that|that's|this|who|what|when|where|why|how|which|whose|can"
+    r"|could|would|should|help|hi|"
+    r"hello|hey|good|thanks|thank|bye|goodbye|joke|poem|story|write|translate|list|show|tell|explain|open"
+    r"|delete|run|read|send|cool|"
+    r"nice|great|wow|lol|haha|stop|morning|evening|please|don't|not|is|are|do|does)\b",
+    re.I,
+)
+_OPENING = re.compile(
+    r"\b(?:open|curl|wget|read|play|download|fetch|load|run|execute|cat|delete|get|visit|import|upload|send|use"
+    r"|listen to|look at|describe|what)\b",
+    re.I,
+)
+_COMMANDS = re.compile(
+    r"\b(?:ignore|disregard|forget|override|bypass)\b[^.;!?\n]*\b(?:instructions?|rules?|prompts?|guidelines"
+    r"|everything|all|above)\b[^.;!?\n]*"
+    r"|\bsystem\s*(?:prompt|message|override)\b[^.;!?\n]*"
+    r"|\b(?:delete|erase|wipe|remove|rm)\b[^.;!?\n]*\b(?:every|all|files?|disk|history|database|store"
+    r"|thread)\b[^.;!?\n]*"
+    r"|\byou are now\b[^.;!?\n]*|\b(?:call|invoke|execute|run)\s+(?:the\s+)?(?:tool|function|command|shell"
+    r"|script)\b[^.;!?\n]*",
+    re.I,
+)
+_VAGUE = frozenset(
+    """
+    a an the some any one ones sound sounds noise noises audio clip clips sfx effect effects sample track
+    recording something anything nice cool good great it this that these those thing me my for of to with
+    please here there short long new quick little fitting matching suitable and or but so what would like how
+    be is are do does can could you i make create generate produce give get want need in on into out both all
+    them fits fit match goes go turn set add as similar silent picture photo image video scene film photograph
+    pic drawing attached file files mix blend combine together one's same again their its which from by put
+    let hear based now just really exactly then im i'm i'd soundtrack atmosphere look looks seen see shown
+    showing shows hmm uh um well ok okay yes no second seconds minute minutes sounding along
+    """.split()  # noqa: SIM905 - a list of 120 quoted words is harder to read
+)
+
+_AGAIN = re.compile(
+    r"\b(?:again|once more|one more(?: time)?|another (?:one|take|version|try|go|attempt|variant|variation)"
+    r"|re-?do|repeat|"
+    r"a (?:different|new|second|third|fresh) (?:one|take|version|try|seed)|(?:another|new|different) seed|retry"
+    r"|re-?roll|over)\b",
+    re.I,
+)
+_LENGTH: tuple[tuple[re.Pattern[str], float], ...] = tuple(
+    (re.compile(pattern, re.I), factor)
+    for pattern, factor in (
+        (
+            r"\b(?:twice|double|2x|two times) (?:as long|the (?:length|duration)|its length)|\bdouble (?:it"
+            r"|the length|its length)\b",
+            2.0,
+        ),
+        (r"\b(?:three times|triple|3x|thrice) (?:as long|the (?:length|duration)|its length)", 3.0),
+        (r"\bhalf (?:as long|the (?:length|duration)|its length)|\bhalf as long\b", 0.5),
+        (r"\b(?:a (?:little |tiny )?bit|slightly|a little|somewhat) longer\b", 1.5),
+        (r"\b(?:much|way|far|a lot|considerably) longer\b", 3.0),
+        (r"\b(?:a (?:little |tiny )?bit|slightly|a little|somewhat) shorter\b", 0.75),
+        (r"\b(?:much|way|far|a lot|considerably) shorter\b", 0.25),
+        (r"\b(?:even )?longer\b|\b(?:extend|lengthen|stretch) (?:it|that|this)\b", 2.0),
+        (r"\b(?:even )?shorter\b|\b(?:shorten|cut) (?:it|that|this)\b", 0.5),
+    )
+)
+_ORDINALS = {"first": 0, "1st": 0, "second": 1, "2nd": 1, "third": 2, "3rd": 2, "fourth": 3, "4th": 3, "fifth": 4}
+_WHICH = re.compile(
+    r"\b(?:(?:go )?back to |repeat |use |take |with )?(?:the )?(?P<which>first|second|third|fourth|fifth|1st"
+    r"|2nd|3rd|4th|last|latest|newest|previous|original)"
+    r"(?: (?:one|sound|version|take|clip|recording|try))\b|\b(?:go )?back to the (?P<which2>first|second|third"
+    r"|original|previous)\b"
+    r"|\b(?P<which3>the one before(?: that| this)?)\b|\b(?:sound|number|version|take) #?(?P<number>\d)\b",
+    re.I,
+)
+_CHANGE = re.compile(
+    r"""^\W*(?:(?:ok|okay|please|now|and|then|nice|great|good|cool|hmm|yes|no|well|thanks|can\ you|could\ you
+    |would\ you|i\ want|i(?:'d|\ would)\ like|i\ like\ it|just|let's|let\ me\ hear|give\ me)[\s,.!;:]+)*(?:
+        (?:exactly\ )?(?:the\ )?same\b | (?:do|try|make|play|say|repeat|turn|keep|change|shorten|lengthen|extend
+        |take|hear)\ (?:it|that|this)\b(?!\ (?:picture|photo|image|video))
+      | redo\b | repeat\b | again\b | once\ more\b | one\ more(?:\ time|\ of)?\W*$ | another\ (?:one|take|version
+      |try|go|attempt|variant|variation|seed)\b
+      | a\ (?:different|new|second|third|fresh)\ (?:one|take|version|try|seed)\b | (?:a\ (?:little\ |tiny\ )?bit
+      |a\ little|slightly|much|way|even|far)\ (?:more\ |less\ )?\w+\W*(?:please\W*)?$
+      | (?:longer|shorter)\b | twice\b | double\ | half\ (?:as|the)\b | add\b | replace\b | remove\b | without\b 
+      | with\b(?!\ (?:a\ seed)) | but\b | plus\b | instead\b
+      | more\b | less\b | use\ (?:another|a\ new|a\ different|seed)\b | change\b | (?:go\ )?back\ to\b | can\ it\ be\b
+      | in\ (?:a|an|the)\ \w+(?:\ \w+)?\W*$ | at\ (?:night|dawn|dusk|noon)\b | (?:from\ )?(?:further|farther|closer)\b
+    )|\binstead\W*$|\bagain\W*$|\bas\ long\W*$|\bthan\ (?:the\ )?(?:last|before|that)\b|\bonce\ more\W*$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_SWAPS = (
+    re.compile(
+        r"\b(?:replace|swap|change|turn|exchange)\s+(?:the\s+|a\s+|an\s+)?(?P<old>[\w -]+?)\s+(?:with|by"
+        r"|for|to|into)\s+(?P<new>[^,.;]+)",
+        re.I,
+    ),
+    re.compile(r"\binstead of\s+(?:the\s+|a\s+|an\s+)?(?P<old>[\w -]+?)\s*,\s*(?P<new>[^,.;]+)", re.I),
+    re.compile(
+        r"^(?:(?:and|now|ok|please|with|but|use|take|make it|make that"
+        r"|have)[\s,]+)*(?P<new>[^,.;]+?)\s+instead(?:\s+of\s+(?:the\s+|a\s+|an\s+)?(?P<old>[\w -]+?))?\W*$",
+        re.I,
+    ),
+    re.compile(
+        r"^(?:(?:and|ok|please|then|but)[\s,]+)*(?:now|what about|how about"
+        r"|and)\s+(?:for\s+)?(?P<new>(?:an?|some|the)\s+[^,.;]+?)\W*$",
+        re.I,
+    ),
+)
+_ADDED = re.compile(
+    r"\b(?:with|plus|add|adding|include|put in|mix in|throw in)\s+(?:in\s+)?(?P<new>[^,.;]+?)(?:\s+(?:to|in"
+    r"|into|on top of)\s+(?:it|that|this|the sound|the mix))?\s*(?=$|[,.;])",
+    re.I,
+)
+_CUES = re.compile(
+    r"\b(?:the same(?: (?:thing|sound|one))?|same(?: (?:thing|sound|one))?|make (?:it|that|this)|can (?:it"
+    r"|you) be|can you|could you|do (?:it|that)|try (?:it|that|this)?|"
+    r"turn (?:it|that)|keep (?:it|that)|play (?:it|that)|i(?:'d| would)? (?:like|want)(?: it)?|give me"
+    r"|let me hear|please|but|now|and then|then|ok|okay|nice|great|good|"
+    r"thanks|just|it|that|instead|sound(?:s|ing)?|to be|of (?:it|that|this)|hear|time|yes|no|hmm|change|use"
+    r"|also|be|a bit of|i|like)\b",
+    re.I,
+)
+
+WELCOME = (
+    'I make sounds. Tell me what should be heard ("rain on a tent, 8 seconds"), attach a picture, a sound or a video, '
+    'or give me words to speak. Afterwards say "again", "longer", "with wind" or "without birds".'
+)
+ASK_PROMPT = "What should be heard?"
+ASK_DESCRIBE = "Which picture, sound or video do you mean? Please attach it."
+ASK_AUDIO = "Shall I tell what is in it, or make something like it?"
+ASK_PICTURE = "I have no such file yet: could you attach it?"
+NO_SOUND_YET = "There is no sound in this conversation yet. What should be heard?"
+NO_ADDRESS = "I never open addresses or paths. Attach the file, or tell me what should be heard?"
+UNKNOWN = "I did not understand that. What should be heard?"
+
+# -- deciding ----------------------------------------------------------------------------------------------------------
+
+
+def decide(messages: Sequence[BaseMessage], options: RulesOptions, classify: Classify) -> Call | Say:
+    """What to do about the last message, a person's. Pure: the same history gives the same decision."""
+    earlier, turn = Conversation.read(messages[:-1]), messages[-1]
+    attached, text = media_of(turn), _COMMANDS.sub(" ", text_of(turn))
+    refused = text != text_of(turn)
+    said = parse(text, options.backends)
+    asked, before = _pending(messages[:-1])
+    if asked == "prompt" and before is not None:
+        said, attached = _continued(said, parse(text_of(before), options.backends)), attached or media_of(before)
+    if asked == "audio" and before is not None and not attached:
+        attached = media_of(before)
+        if not re.search(r"\b(?:make|like|similar|second|latter|generate|another|new)\b", said.rest, re.I):
+            return _describe(attached)
+    if not said.text.strip(" .,;:!?"):
+        if refused:
+            return Say(f"I leave that alone. {ASK_PROMPT}", "prompt")
+        return _only_media(attached, asked, options)
+    if said.transcript is not None:
+        return _generate(_arguments(said, "", (), options), said, options)
+    if asked == "describe" and attached and not content(subject(said.rest)):
+        return _describe(attached)
+    intent, share = _intent(said.rest, classify)
+    if said.had_address and not attached and not _MAKE_OF.search(said.rest):
+        asks_to_open = _OPENING.search(said.rest) or intent != "generate" or share < 0.6
+        if asks_to_open or not content(subject(said.rest)):
+            return Say(NO_ADDRESS, "prompt")
+    if _DESCRIBE.search(said.rest) or (intent == "describe" and share >= 0.5 and not _MAKE.search(said.rest)):
+        return _describe(attached or _referred(said.rest, earlier, any_medium=True))
+    return _sound_or_words(said, attached, earlier, intent, share, options)
+
+
+_MAKE_OF = re.compile(
+    r"\b(?:sounds?|noises?|effects?|recordings?|clips?)\s+(?:of|for|like)\b|^\W*(?:make|create|generate)\b", re.I
+)
+
+
+def _intent(text: str, classify: Classify) -> tuple[str, float]:
+    """The classifier's word, except where a glance says more: no letters to read, or no talk in it."""
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    if not any(re.search(r"[aeiouyäöüàáâèéêìíîòóôùúû]|[^\x00-\u024f]", word) for word in words):
+        return "unclear", 1.0
+    intent, share = classify(text)
+    # A bare noun phrase ("laser printer") is no talk, however close it lies to questions about files and machines.
+    if intent in ("chat", "describe") and share < 0.9 and not _TALK.search(text):
+        return "generate", 0.5
+    return intent, share
+
+
+def _sound_or_words(
+    said: Parsed,
+    attached: tuple[MediaRef, ...],
+    earlier: Conversation,
+    intent: str,
+    share: float,
+    options: RulesOptions,
+) -> Call | Say:
+    """The part of the decision where nothing is to be described."""
+    changing = bool(_CHANGE.search(said.rest)) or (intent == "change" and share >= 0.5) or _only_numbers(said)
+    making = bool(_MAKE.search(said.rest))
+    if changing and earlier.sounds and not attached and (not making or not content(subject(said.rest))):
+        return _generate(changed(said, earlier.sounds), said, options)
+    media = attached or _referred(said.rest, earlier)
+    wanted = subject(said.rest)
+    if media:
+        prompt = _beside_media(wanted)
+        return _generate(_arguments(said, prompt, media, options), said, options)
+    if _POINTING.search(said.rest) and intent != "chat":
+        return Say(ASK_PICTURE, "prompt")
+    if intent == "chat" and share >= 0.4 and not making and not (_only_numbers(said) and not said.negative):
+        return Say(chat(said.rest, earlier, options))
+    if changing and not making and _no_sound_to_change(said.rest):
+        return Say(NO_SOUND_YET, "prompt")
+    if intent == "unclear" and share >= 0.5 and not making:
+        return Say(UNKNOWN if content(wanted) else ASK_PROMPT, "prompt")
+    if not content(wanted):
+        return Say(ASK_PROMPT, "prompt")
+    return _generate(_arguments(said, wanted, (), options), said, options)
+
+
+def content(text: str) -> list[str]:
+    """The words of ``text`` that say what is heard.
+
+    >>> content("make me a nice sound of it"), content("a nice dog")
+    ([], ['dog'])
+    """
+    return [w for w in re.findall(r"[^\W\d_][\w'’-]*", text.lower()) if w not in _VAGUE and len(w) > 1]
+
+
+def changed(said: Parsed, sounds: Sequence[Sound]) -> dict[str, Any]:
+    """Arguments for an earlier sound made anew with what ``said`` changes. Nothing changed: the next seed."""
+    base, rest = _which(said.rest, sounds)
+    old = base.request
+    seconds, rest, longer = _length(said, float(old["seconds"]), rest)
+    prompt, rest, words_changed = _reworded(str(old["prompt"]), rest)
+    rest, again = _AGAIN.sub(" ", rest), bool(_AGAIN.search(rest))
+    style = " ".join(_CUES.sub(" ", rest).split()).strip(" ,.;:!?-")
+    if content(style):
+        prompt = f"{prompt}, {style}" if prompt else style
+        words_changed = True
+    negative = str(old["negative_prompt"])
+    for word in filter(None, said.negative.split(", ")):
+        prompt = _without(prompt, word)
+        negative = f"{negative}, {word}" if negative else word
+    asked = said.steps, said.guidance, said.backend, said.seed
+    other = words_changed or longer or bool(said.negative) or any(value is not None for value in asked)
+    seed = said.seed if said.seed is not None else int(old["seed"]) + (0 if other and not _new_seed(again, rest) else 1)
+    new = {
+        "prompt": prompt,
+        "media": [m["id"] for m in old["media"]],
+        "seconds": seconds,
+        "seed": seed,
+        "transcript": old["transcript"],
+        "negative_prompt": negative,
+        "steps": said.steps if said.steps is not None else old["steps"],
+        "guidance": said.guidance if said.guidance is not None else old["guidance"],
+        "backend": said.backend or base.artifact.get("asked_backend"),
+    }
+    return _given(new)
+
+
+def chat(text: str, conversation: Conversation, options: RulesOptions) -> str:
+    """A short honest answer to what is not about a sound."""
+    lower = text.lower()
+    if re.search(r"\b(?:thanks|thank|great|nice|good job|perfect|lovely|love it|cool|awesome)\b", lower):
+        return "You are welcome. Shall I make another one, or change it?"
+    if re.search(r"\b(?:models?|backends?|systems?)\b", lower):
+        known = ", ".join(options.backends)
+        return f'These are set up: {known}. Say "with NAME" to choose one.' if known else WELCOME
+    if re.search(r"\bwhere\b.*\b(?:file|sound|saved?|stored?|find)\b|\bfile\b.*\bwhere\b", lower):
+        if conversation.sounds:
+            return f"The last sound is {conversation.sounds[-1].media.id} in the store; the program shows its path."
+        return f"There is no sound in this conversation yet. {WELCOME}"
+    if re.search(r"\b(?:attach|upload|files?)\b", lower):
+        return "In the terminal use --attach FILE; pictures, sounds and videos are welcome. I never open paths in text."
+    if re.search(r"\bhow long\b|\blongest\b|\bmaximum\b|\bseconds\b", lower):
+        return f"{options.seconds:g} seconds unless you say a length; a system that cannot make it tells its limit."
+    if re.match(r"\W*(?:hi|hello|hey|good (?:morning|evening|day|afternoon))\b", lower):
+        return f"Hello. {WELCOME}"
+    if re.match(r"\W*(?:bye|goodbye|see you|good night)\b", lower):
+        return "Goodbye. This conversation is kept."
+    if re.search(r"\b(?:who|what) (?:are|made|built|created)\b|\bare you\b", lower):
+        return (
+            f"I am loa's built-in assistant: rules and a small sentence classifier, no large language model. {WELCOME}"
+        )
+    return f"That I cannot do. {WELCOME}" if not re.search(r"\b(?:help|can you do|how)\b", lower) else WELCOME
+
+
+def _pending(messages: Sequence[BaseMessage]) -> tuple[str, BaseMessage | None]:
+    """The question that the last answer asked ("" for none), and the turn that it was asked about."""
+    if not messages or messages[-1].type != "ai":
+        return "", None
+    asked = str(messages[-1].additional_kwargs.get("asked", ""))
+    return asked, next((m for m in reversed(messages) if m.type == "human"), None) if asked else None
+
+
+def _continued(said: Parsed, before: Parsed) -> Parsed:
+    """An answer to "what should be heard?" keeps the numbers of the question's turn."""
+    return replace(
+        said,
+        seconds=said.seconds if said.seconds is not None else before.seconds,
+        seed=said.seed if said.seed is not None else before.seed,
+        steps=said.steps if said.steps is not None else before.steps,
+        guidance=said.guidance if said.guidance is not None else before.guidance,
+        backend=said.backend or before.backend,
+        negative=said.negative or before.negative,
+    )
+
+
+def _only_media(attached: tuple[MediaRef, ...], asked: str, options: RulesOptions) -> Call | Say:
+    if not attached:
+        return Say(ASK_PROMPT, "prompt")
+    if asked == "describe":
+        return _describe(attached)
+    if all(ref.kind == "audio" for ref in attached):
+        return Say(ASK_AUDIO, "audio")
+    said = Parsed("", "")
+    return _generate(_arguments(said, "", attached, options), said, options)
+
+
+def _describe(media: tuple[MediaRef, ...]) -> Call | Say:
+    if not media:
+        return Say(ASK_DESCRIBE, "describe")
+    return Call((("describe_media", {"media": [ref.id for ref in media]}),))
+
+
+def _generate(arguments: dict[str, Any], said: Parsed, options: RulesOptions) -> Call:
+    takes = _takes(said.rest, options.max_takes)
+    seed = int(arguments.get("seed", 0))
+    return Call(tuple(("generate_audio", arguments | ({"seed": seed + k} if takes > 1 else {})) for k in range(takes)))
+
+
+def _takes(text: str, most: int) -> int:
+    match = re.search(
+        r"\b(two|three|four|2|3|4)\s+(?:different\s+)?(?:versions|takes|variations|variants)\b", text, re.I
+    )
+    words = {"two": 2, "three": 3, "four": 4}
+    return min(most, words.get(match[1].lower()) or int(match[1])) if match else 1
+
+
+def _arguments(said: Parsed, prompt: str, media: tuple[MediaRef, ...], options: RulesOptions) -> dict[str, Any]:
+    prompt = re.sub(
+        r"^(?:two|three|four|\d)\s+(?:different\s+)?(?:versions|takes|variations|variants)\s+of\s+",
+        "",
+        prompt,
+        flags=re.I,
+    )
+    return _given(
+        {
+            "prompt": prompt,
+            "media": [ref.id for ref in media],
+            "seconds": said.seconds if said.seconds is not None else options.seconds,
+            "seed": said.seed,
+            "transcript": said.transcript,
+            "negative_prompt": said.negative,
+            "steps": said.steps,
+            "guidance": said.guidance,
+            "backend": said.backend,
+        }
+    )
+
+
+def _given(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if value not in (None, "", [])}
+
+
+def _only_numbers(said: Parsed) -> bool:
+    numbers = (said.seconds, said.seed, said.steps, said.guidance, said.backend)
+    asked = any(value is not None for value in numbers) or bool(said.negative) or said.extra_seconds != 0.0
+    return asked and not content(said.rest)
+
+
+def _no_sound_to_change(rest: str) -> bool:
+    """Whether a change makes no sense without an earlier sound ("now a cat" does)."""
+    swapped = _SWAPS[-1].search(rest)
+    return swapped is None and not re.match(r"\W*(?:with|but|more|at|in|from|plus)\b.*\w+\s+\w+\s+\w+", rest, re.I)
+
+
+def _referred(text: str, earlier: Conversation, any_medium: bool = False) -> tuple[MediaRef, ...]:
+    """The earlier medium that the text speaks of; with ``any_medium``, else the newest at all."""
+    for kind in ("image", "video", "audio"):
+        if _REFERENCE[kind].search(text) and (any_medium or kind != "audio" or "recording" in text.lower()):
+            if kind == "audio" and earlier.sounds and not re.search(r"\brecording|\buploaded|\bmy\b", text, re.I):
+                return (_which(text, earlier.sounds)[0].media,)
+            found = earlier.last(kind) or (earlier.last("audio") if kind == "video" else None)
+            if found:
+                return (found,)
+    newest = earlier.media[-1:] if any_medium else ()
+    return newest
+
+
+def _beside_media(wanted: str) -> str:
+    """The prompt beside attachments: without the words that only point at them."""
+    for pattern in _REFERENCE.values():
+        wanted = pattern.sub(" ", wanted)
+    wanted = re.sub(
+        r"^(?:\W|\b(?:but|and|with|something|anything|similar|like|to|for|of|it|this|that|both|here|make|just"
+        r"|as|is|blend|mix|combine|turn|into|a|the|sound|fitting|what|would)\b)+",
+        "",
+        wanted,
+        flags=re.I,
+    )
+    wanted = re.sub(r"\s+", " ", wanted).strip(" ,.;:!?-")
+    return wanted if content(wanted) else ""
+
+
+def _which(text: str, sounds: Sequence[Sound]) -> tuple[Sound, str]:
+    """The earlier sound that the text means (the last, where it says nothing), and the text without saying so."""
+    match = _WHICH.search(text)
+    if match is None:
+        return sounds[-1], text
+    word = (match["which"] or match["which2"] or match["which3"] or match["number"]).lower()
+    if word in _ORDINALS or word.isdigit() or word == "original":
+        index = _ORDINALS.get(word, int(word) - 1 if word.isdigit() else 0)
+    else:
+        index = len(sounds) - (2 if word == "previous" or word.startswith("the one before") else 1)
+    index = min(max(index, 0), len(sounds) - 1)
+    return sounds[index], f"{text[: match.start()]} {text[match.end() :]}"
+
+
+def _length(said: Parsed, old: float, rest: str) -> tuple[float, str, bool]:
+    """The new length in seconds, the text without its words, and whether it changed."""
+    factor = 1.0
+    for pattern, by in _LENGTH:
+        if pattern.search(rest):
+            rest, factor = pattern.sub(" ", rest), by
+            break
+    if said.seconds is not None:
+        return said.seconds, rest, said.seconds != old
+    seconds = round(max(0.5, old * factor + said.extra_seconds), 2)
+    return seconds, rest, seconds != old
+
+
+def _reworded(prompt: str, rest: str) -> tuple[str, str, bool]:
+    """The prompt with swaps and additions applied, what is left of the text, and whether anything was."""
+    for pattern in _SWAPS:
+        match = pattern.search(rest)
+        if match is None:
+            continue
+        new, old = match["new"].strip(), match.groupdict().get("old") or ""
+        if not content(new):
+            continue
+        left = f"{rest[: match.start()]} {rest[match.end() :]}"
+        named = re.compile(rf"\b(?:an?\s+|the\s+)?{re.escape(old)}s?\b", re.I) if content(old) else None
+        return (named.sub(new, prompt, count=1) if named and named.search(prompt) else new), left, True
+    match = _ADDED.search(rest)
+    if match and content(match["new"]) and not re.search(r"\bseed\b", match["new"], re.I):
+        joint = " and " if " with " in prompt else " with "
+        left = f"{rest[: match.start()]} {rest[match.end() :]}"
+        return (f"{prompt}{joint}{match['new'].strip()}" if prompt else match["new"].strip()), left, True
+    return prompt, rest, False
+
+
+def _new_seed(again: bool, rest: str) -> bool:
+    return bool(re.search(r"\b(?:different|new|another|fresh)\b", rest, re.I)) and not again
+
+
+def _without(prompt: str, word: str) -> str:
+    """The prompt without ``word``, its article and what joins it; unchanged where nothing else would be left."""
+    stem = re.escape(word.removesuffix("s"))
+    joined = rf"(?:\s*,)?\s*\b(?:(?:and|with|in|plus|over|by)\s+)?(?:the\s+|a\s+|an\s+|some\s+)?{stem}(?:s|es)?\b"
+    shorter = " ".join(re.sub(joined, " ", prompt, flags=re.I).split()).strip(" ,")
+    return shorter if content(shorter) else prompt
+
+
+# -- the answer after the tools ----------------------------------------------------------------------------------------
+
+
+def report(results: Sequence[ToolMessage]) -> str:
+    """The answer's text, from what the tools really returned."""
+    return " ".join(_result(message) for message in results)
+
+
+def _result(message: ToolMessage) -> str:
+    sound = sound_of(message)
+    if sound is not None:
+        return _sound_sentence(sound)
+    artifact = message.artifact if isinstance(message.artifact, dict) else {}
+    if message.status == "success" and artifact.get("described"):
+        return " ".join(str(found["verdict"]) for found in artifact["described"])
+    reason = text_of(message).strip().rstrip(".")
+    return f"That did not work, so there is no new sound: {reason}."
+
+
+def _sound_sentence(sound: Sound) -> str:
+    request, guard = sound.request, sound.artifact["generated"].get("guard") or {}
+    if request.get("transcript"):
+        what = f"the spoken text “{request['transcript']}”"
+    elif request.get("prompt"):
+        what = f"“{request['prompt']}”"
+    else:
+        kinds = {m["kind"] for m in request.get("media", ())}
+        what = f"a sound for your {kinds.pop() if len(kinds) == 1 else 'files'}"
+    text = f"Here is {what}: {sound.seconds:.4g} s, made with {sound.backend} (seed {request['seed']})."
+    return f"{text} Careful: it came out silent; another seed may help." if guard.get("silent") else text
+
+
+# -- LangChain ---------------------------------------------------------------------------------------------------------
+
+
+class RulesChatModel(BaseChatModel):
+    """Rules over a sentence classifier, as a LangChain chat model. Reads media ids straight from content blocks."""
+
+    reads_media_ids: ClassVar[bool] = True
+
+    options: RulesOptions = RulesOptions()
+    _intents: Intents = PrivateAttr()
+    _encoder: SentenceEncoder = PrivateAttr()
+
+    def __init__(self, options: RulesOptions, encoder: SentenceEncoder, intents: Intents | None = None) -> None:
+        super().__init__(options=options)
+        self._encoder = encoder
+        self._intents = intents or shipped()
+
+    @property
+    def _llm_type(self) -> str:
+        return "loa-rules"
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Tools are known by name; binding passes their schemas on, so that a missing one is never called."""
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+
+    def _classify(self, text: str) -> tuple[str, float]:
+        return self._intents.best(self._encoder.sentences([text])[0])
+
+    def _answer(self, messages: list[BaseMessage], tools: Sequence[Mapping[str, Any]]) -> AIMessage:
+        last_human = max((i for i, m in enumerate(messages) if isinstance(m, HumanMessage)), default=None)
+        if last_human is None:
+            return AIMessage(WELCOME)
+        results = [m for m in messages[last_human + 1 :] if isinstance(m, ToolMessage)]
+        if results:
+            return AIMessage(report(results))
+        decision = decide(messages[: last_human + 1], self.options, self._classify)
+        if isinstance(decision, Say):
+            return AIMessage(decision.text, additional_kwargs={"asked": decision.asked} if decision.asked else {})
+        bound = {tool["function"]["name"] for tool in tools}
+        if any(name not in bound for name, _ in decision.calls):
+            return AIMessage("I have no tool for that here.")
+        # Ids count messages: unique within a thread, and the same history gives the same call.
+        calls = [
+            {"name": name, "args": args, "id": f"call_{len(messages)}_{k}", "type": "tool_call"}
+            for k, (name, args) in enumerate(decision.calls)
+        ]
+        return AIMessage("", tool_calls=calls)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=self._answer(messages, kwargs.get("tools") or ()))])
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for piece in _pieces(self._answer(messages, kwargs.get("tools") or ())):
+            chunk = ChatGenerationChunk(message=piece)
+            if run_manager:
+                run_manager.on_llm_new_token(str(piece.content), chunk=chunk)
+            yield chunk
+
+
+def _pieces(message: AIMessage) -> Iterator[AIMessageChunk]:
+    """The message word by word, its calls last. Chunks carry no id: a constant one would overwrite earlier answers."""
+    for word in re.findall(r"\S+\s*", str(message.content)):
+        yield AIMessageChunk(content=word)
+    calls: list[ToolCallChunk] = [
+        {"name": c["name"], "args": _json(c["args"]), "id": c["id"], "index": k, "type": "tool_call_chunk"}
+        for k, c in enumerate(message.tool_calls)
+    ]
+    yield AIMessageChunk(
+        content="", tool_call_chunks=calls, additional_kwargs=message.additional_kwargs, chunk_position="last"
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def build_rules(options: Mapping[str, Any], encoder: SentenceEncoder) -> RulesChatModel:
+    """The chat model ``rules``. ``encoder`` is only asked once a text is not decided by the rules alone."""
+    return RulesChatModel(RulesOptions.model_validate(dict(options)), encoder)
+
+
+def build_langchain(options: Mapping[str, Any], encoder: SentenceEncoder | None = None) -> BaseChatModel:
+    """Any LangChain chat model: ``{"model": "ollama:qwen3", …}``, the rest goes to ``init_chat_model``.
+
+    Raises:
+        MissingExtra: the provider's package is not installed; the message names it.
+        ConfigError: no model is named, or nobody knows the provider.
+    """
+    from langchain.chat_models import init_chat_model
+
+    settings = dict(options)
+    name = settings.pop("model", None)
+    if not isinstance(name, str) or not name:
+        raise ConfigError("chat_model.options.model is missing: give one such as 'ollama:qwen3' or 'openai:gpt-4.1'")
+    try:
+        model = init_chat_model(name, **settings)
+    except ImportError as error:
+        raise MissingExtra(f"chat model '{name}' needs a package that is not installed here: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"chat model '{name}' cannot be set up: {error}") from error
+    assert isinstance(model, BaseChatModel)
+    return model

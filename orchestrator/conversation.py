@@ -1,0 +1,263 @@
+"""What a conversation is made of: turns, the sounds so far, the events of an answer, and their LangChain form.
+
+Everything is read from the messages, so that the checkpointed history is the only memory. Media are ids: no path, no
+address and no byte of a medium ever enters a message. Knows nothing about models or graphs; LangChain is imported
+only where a message is built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from media.refs import MediaRef
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage, HumanMessage
+
+MAX_TEXT = 8000  # characters of one turn
+INTERRUPTED = "This call was interrupted before it finished; nothing was made."
+_BLOCK_TYPES = {"image": "image", "audio": "audio", "video": "video", "condition": "file"}
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Turn(_Value):
+    """What a person says at once: words, media of the store, or both."""
+
+    text: str = Field(default="", max_length=MAX_TEXT)
+    media: tuple[MediaRef, ...] = Field(default=(), max_length=16)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Turn:
+        if not self.text.strip() and not self.media:
+            raise ValueError("the turn is empty: say something or attach a file")
+        return self
+
+
+# -- events: what an answer is made of, the same in Python, HTTP, MCP and the terminal ---------------------------------
+
+
+class TextDelta(_Value):
+    """The next piece of the answer's text."""
+
+    type: Literal["text_delta"] = "text_delta"
+    text: str
+
+
+class ToolStarted(_Value):
+    """The model decided on a call; ``args`` are what it asked for, before any guard."""
+
+    type: Literal["tool_started"] = "tool_started"
+    tool: str
+    args: dict[str, JsonValue]
+
+
+class Progress(_Value):
+    """``step`` of ``of`` steps are done; ``eta_s`` seconds are left, None where not known yet."""
+
+    type: Literal["progress"] = "progress"
+    step: int
+    of: int
+    eta_s: float | None = None
+
+
+class Preview(_Value):
+    """An unfinished sound that can already be listened to."""
+
+    type: Literal["preview"] = "preview"
+    media: MediaRef
+
+
+class MediaReady(_Value):
+    """A finished medium is in the store. ``details`` is the tool's whole artifact (request, fingerprint, guard)."""
+
+    type: Literal["media_ready"] = "media_ready"
+    media: MediaRef
+    seconds: float
+    sample_rate: int  # Hz
+    backend: str
+    seed: int
+    details: dict[str, JsonValue]
+
+
+class TurnDone(_Value):
+    """The answer is complete and stored; ``text`` is all of it."""
+
+    type: Literal["turn_done"] = "turn_done"
+    thread: str
+    text: str
+
+
+class Failed(_Value):
+    """The turn ended early. ``error`` is the exception's name, ``exit_code`` what the command line leaves with."""
+
+    type: Literal["failed"] = "failed"
+    error: str
+    message: str
+    exit_code: int = 1
+
+
+Event = Annotated[
+    TextDelta | ToolStarted | Progress | Preview | MediaReady | TurnDone | Failed, Field(discriminator="type")
+]
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+def to_block(ref: MediaRef) -> dict[str, Any]:
+    """The content block of a medium: its id as ``file_id`` and nothing else that could be opened."""
+    block: dict[str, Any] = {"type": _BLOCK_TYPES[ref.kind], "file_id": ref.id, "mime_type": ref.mime}
+    if ref.span is not None:
+        block["extras"] = {"span": list(ref.span)}
+    return block
+
+
+def from_block(block: Any) -> MediaRef | None:
+    """The medium that a content block stands for; None for text and for blocks that are not ours."""
+    kinds = {block_type: kind for kind, block_type in _BLOCK_TYPES.items()}
+    if not isinstance(block, dict) or block.get("type") not in kinds or "file_id" not in block:
+        return None
+    span = (block.get("extras") or {}).get("span")
+    return MediaRef.model_validate(
+        {"id": block["file_id"], "kind": kinds[block["type"]], "mime": block.get("mime_type", ""), "span": span}
+    )
+
+
+def to_message(turn: Turn) -> HumanMessage:
+    """The turn as one LangChain message: a text block, then one block per medium."""
+    from langchain_core.messages import HumanMessage
+
+    words = [{"type": "text", "text": turn.text}] if turn.text.strip() else []
+    return HumanMessage(content=[*words, *map(to_block, turn.media)])
+
+
+def media_of(message: BaseMessage) -> tuple[MediaRef, ...]:
+    """The media that a message carries: attachments of a person, or what a tool made."""
+    if message.type == "tool":
+        sound = sound_of(message)
+        return (sound.media,) if sound else ()
+    if message.type != "human" or isinstance(message.content, str):
+        return ()
+    return tuple(ref for ref in map(from_block, message.content) if ref is not None)
+
+
+def text_of(message: BaseMessage) -> str:
+    """The words of a message, without its media."""
+    return str(message.text)
+
+
+def described(ref: MediaRef) -> str:
+    """How a medium is named to a model that reads only text."""
+    return f"[attached {ref.kind}: {ref.id}]"
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound that a tool made in this thread, and the request that made it (``GenerationRequest`` as JSON)."""
+
+    media: MediaRef
+    request: dict[str, Any]
+    backend: str
+    seconds: float
+    sample_rate: int
+    artifact: dict[str, Any]
+
+
+def sound_of(message: BaseMessage) -> Sound | None:
+    """The sound that a tool message brings; None where the tool failed or made none."""
+    artifact = getattr(message, "artifact", None)
+    if message.type != "tool" or getattr(message, "status", "") != "success" or not isinstance(artifact, dict):
+        return None
+    made = artifact.get("generated")
+    if not isinstance(made, dict):
+        return None
+    return Sound(
+        MediaRef.model_validate(made["media"]),
+        made["request"],
+        made["backend"],
+        made["seconds"],
+        made["sample_rate"],
+        artifact,
+    )
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A thread so far, in order. ``media`` holds each id once: attachments and generated sounds alike."""
+
+    messages: tuple[BaseMessage, ...] = ()
+    media: tuple[MediaRef, ...] = ()
+    sounds: tuple[Sound, ...] = ()
+
+    @classmethod
+    def read(cls, messages: Iterable[BaseMessage]) -> Conversation:
+        kept = tuple(messages)
+        media = {ref.id: ref for message in kept for ref in media_of(message)}
+        sounds = tuple(s for s in map(sound_of, kept) if s is not None)
+        return cls(kept, tuple(media.values()), sounds)
+
+    def ref(self, media_id: str) -> MediaRef | None:
+        """The medium of this thread with that id; None where the thread has never seen it."""
+        return next((ref for ref in self.media if ref.id == media_id), None)
+
+    def last(self, *kinds: str) -> MediaRef | None:
+        """The newest attachment or sound of one of ``kinds``."""
+        return next((ref for ref in reversed(self.media) if ref.kind in kinds), None)
+
+
+def repaired(messages: Sequence[BaseMessage]) -> list[BaseMessage] | None:
+    """The history with an error answer after each tool call that was never answered; None where nothing is missing.
+
+    A crash or a cancel leaves such calls behind, and chat models refuse histories that hold them.
+    """
+    from langchain_core.messages import AIMessage, ToolMessage
+
+    answered = {m.tool_call_id for m in messages if isinstance(m, ToolMessage)}
+    whole: list[BaseMessage] = []
+    waiting: list[ToolMessage] = []  # answers belong after the tool messages that directly follow the call
+    for message in messages:
+        if not isinstance(message, ToolMessage):
+            whole += waiting
+            waiting = []
+        whole.append(message)
+        if isinstance(message, AIMessage):
+            waiting = [
+                ToolMessage(INTERRUPTED, tool_call_id=call["id"] or "", name=call["name"], status="error")
+                for call in message.tool_calls
+                if call["id"] not in answered
+            ]
+    whole += waiting
+    return whole if len(whole) > len(messages) else None
+
+
+# -- addresses ---------------------------------------------------------------------------------------------------------
+
+_ADDRESS = re.compile(
+    r"""(?:\b[a-z][a-z0-9+.-]{1,12}://\S*          # any scheme with //
+      | \b(?:concat|data|file|subfile|pipe|javascript):\S+
+      | \bwww\.\S+
+      | (?<![\w/])(?:~|\.{1,2})?/(?:[\w.%~-]+/?)+  # /etc/passwd ../x ~/x
+      | \b[A-Za-z]:\\\S*                           # C:\x
+      | \\\\[\w.-]+\\\S*                           # \\host\share
+      | (?<![\w.])[\w%-]+(?:[./][\w%-]+)*\.(?:wav|mp3|flac|ogg|png|jpe?g|webp|mp4|mkv|webm|mov|m3u8?
+          |html?|txt|sh|py|exe|safetensors|sqlite)\b\S*
+    )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def without_addresses(text: str) -> str:
+    """The text without URLs, paths and file names: they are never opened, and never reach a tool.
+
+    >>> without_addresses("a waterfall, see http://a.b/c?d or /etc/passwd")
+    'a waterfall, see or'
+    """
+    return " ".join(_ADDRESS.sub(" ", text).split())

@@ -1,0 +1,347 @@
+"""English words to the numbers and names of a request: lengths, seeds, steps, backends, transcripts, negatives.
+
+Pure functions over text. Knows neither the conversation nor what is meant to happen with the result.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from orchestrator.conversation import without_addresses
+
+T = TypeVar("T")
+
+_SMALL = {
+    w: n
+    for n, w in enumerate(
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+        ]
+    )
+} | {"a": 1, "an": 1, "couple": 2, "a couple": 2, "a couple of": 2, "couple of": 2, "dozen": 12, "a dozen": 12}
+_TENS = {
+    w: 10 * n for n, w in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 2)
+}
+_WORD = "|".join(sorted([*map(re.escape, _SMALL), *_TENS], key=len, reverse=True))
+_NUMBER = rf"(?:\d+(?:[.,]\d+)?|(?:{'|'.join(_TENS)})[ -](?:one|two|three|four|five|six|seven|eight|nine)|(?:{_WORD}))"
+_DIGITS = r"\d+(?:[.,]\d+)?"
+_UNIT = r"(?:milliseconds?|seconds?|secs?|minutes?|mins?)"
+_DURATION = re.compile(
+    rf"""\b(?:
+        (?P<half>half\ an?|quarter\ of\ an?|three\ quarters\ of\ an?)[ -](?P<half_unit>second|minute)
+      | (?P<n1>{_NUMBER})\ (?P<unit1>second|minute)\ and\ a\ (?P<part1>half|quarter)
+      | (?P<n4>{_DIGITS})\ ?(?P<unit4>s|ms|min|m)
+      | (?P<n2>{_NUMBER})(?:\ and\ a\ (?P<part2>half|quarter))?[ -]?(?P<unit2>{_UNIT})
+        (?:\ (?:and\ )?(?P<n3>{_NUMBER})[ -]?(?:seconds?|secs?|s))?
+    )(?![\w-]*\w)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+# "every two seconds" and "in ten minutes" tell what is heard, not how long the sound is.
+_CONTENT_BEFORE = re.compile(r"\b(?:every|each|per|within|in|after|once|since|until|before|past|at)\s*$", re.IGNORECASE)
+_CONTENT_AFTER = re.compile(
+    r"^\s*(?:before|later|ago|after|apart|to midnight|past|earlier|away|walk|drive)\b", re.IGNORECASE
+)
+_DURATION_FRAME_BEFORE = re.compile(
+    r"(?:,\s*|;\s*)?\b(?:(?:that|which)\s+(?:lasts?|is)|lasting(?:\s+for)?|for|about|around|roughly"
+    r"|approximately|exactly|"
+    r"length(?:\s+of)?|duration(?:\s+of)?|of|make\s+it|with|just|only|some|up\s+to|~|at\s+least)\s*[:=]?\s*$",
+    re.IGNORECASE,
+)
+_DURATION_FRAME_AFTER = re.compile(
+    r"^\s*(?:(?:long|in\s+length|in\s+total|or\s+so|please|clip|worth|total|duration|of\s+audio)\b\s*)*(?:of\b)?",
+    re.IGNORECASE,
+)
+_MORE = re.compile(r"^\s*(?:longer|more|extra|shorter|less)\b", re.IGNORECASE)
+
+_QUOTE = r"[\"“”„«»‟]"
+_QUOTED = rf"(?:{_QUOTE}\s*(?P<q1>[^\"“”„«»‟]+?)\s*{_QUOTE}|(?<!\w)['‘’](?P<q2>.+?)['’](?!\w))"
+_SPEAK = (
+    r"(?:say(?:s|ing)?|speak(?:s|ing)?|read(?:s|ing)?|announc(?:e|es|ing)|pronounce|whisper(?:s|ing)?|recite"
+    r"|narrate|shout(?:s|ing)?|"
+    r"yell(?:s|ing)?|tell(?:s|ing)?|voice(?:\s?over)?|utter|text[ -]to[ -]speech|tts|words?|sentence|phrase"
+    r"|line|greeting)"
+)
+_TRANSCRIPT_QUOTED = re.compile(rf"\b{_SPEAK}\b[^\"“”„«»‟'‘’.!?]{{0,40}}{_QUOTED}", re.IGNORECASE)
+_POLITE = (
+    r"(?:(?:please|hey|hi|hello|ok(?:ay)?|so|well|now|and|then|just|can you|could you|would you|will you|i want you to|"
+    r"i'd like you to|i would like you to|let (?:a|the) (?:voice|speaker|narrator|robot))[ ,]+)*"
+)
+_TRANSCRIPT_BARE = (
+    re.compile(
+        rf"^{_POLITE}(?:text[ -]to[ -]speech|tts|read(?:\s+this)?(?:\s+(?:aloud|out(?:\s+loud)?))?|speak|say)"
+        r"(?:\s+(?:this|the following|these words)(?:\s+(?:aloud"
+        r"|out(?:\s+loud)?))?)?\s*:\s*(?P<q1>.+)$",
+        re.I | re.S,
+    ),
+    re.compile(
+        rf"^{_POLITE}say(?:\s+(?:the words|out loud|aloud))?\s+(?P<q1>(?!(?:it|that|this|something"
+        rf"|anything|again|so)\b).+)$",
+        re.I | re.S,
+    ),
+    re.compile(rf"^{_POLITE}read\s+(?:aloud|out(?:\s+loud)?)\s+(?P<q1>.+)$", re.I | re.S),
+    re.compile(
+        r"\b(?:voice|narrator|speaker|announcer|robot)\s+(?:saying|that says|says|announcing"
+        r"|reading)\s*:?\s+(?P<q1>[^,;\"“”]+)",
+        re.I,
+    ),
+)
+
+_SEED = re.compile(
+    r"[,;(]?\s*\b(?:with\s+|using\s+|use\s+)?(?:the\s+|a\s+)?(?:random\s+)?seed(?:\s+number)?\s*(?:=|:|is|to"
+    r"|of)?\s*#?(\d{1,18})\)?",
+    re.I,
+)
+_STEPS = re.compile(
+    rf"[,;(]?\s*(?:\b(?:with|using|use|at|in|run|take)\s+)?(?:\b(?:only|just"
+    rf"|about)\s+)?\b(?:(?P<a>{_NUMBER})\s+(?:denoising|diffusion|inference|sampling|ddim)\s+steps\b"
+    rf"|(?:inference_|denoising\s+|num_inference_)?steps\s*(?:=|:|of|to)\s*(?P<b>\d+)"
+    rf"|(?<=with )(?P<c>\d+)\s+steps\b|(?<=use )(?P<d>\d+)\s+steps\b|(?<=using )(?P<e>\d+)\s+steps\b"
+    rf"|(?<=at )(?P<f>\d+)\s+steps\b"
+    rf"|(?P<g>\d+)\s+steps\b(?=\s*(?:[,;:.)]|$|and\s+(?:a\s+)?(?:guidance|cfg|seed))))\)?",
+    re.I,
+)
+_GUIDANCE = re.compile(
+    r"[,;(]?\s*(?:\band\s+)?(?:\b(?:with|using|use|at)\s+)?(?:\b(?:a"
+    r"|the)\s+)?\b(?:classifier[ -]free\s+)?(?:guidance|cfg)(?:[ _-]?scale)?"
+    r"\s*(?:=|:|is|to|of|at)?\s*(\d+(?:\.\d+)?)\)?",
+    re.I,
+)
+_NEGATIVE = re.compile(
+    r"[,;(]?\s*\b(?:but\s+|and\s+|with\s+|please\s+)*(?:"
+    r"without(?:\s+any)?|with\s+no|excluding|minus|leav(?:e|ing)\s+out|avoid(?:ing)?|free\s+of|"
+    r"(?:(?:i\s+)?(?:do\s+not|don't|dont)\s+(?:want|include|add)(?:\s+any)?)|there\s+should\s+be\s+no|"
+    r"(?:remove|drop|lose|(?:get|getting)\s+rid\s+of)|"
+    r"(?<=[,;]\s)(?:no|not(?:\s+any)?)|(?<=but\s)(?:no|not(?:\s+any)?)|(?<=and\s)no|(?<=\.\s)no)"
+    r"(?!\s+(?:longer|more|less|problem|idea|thanks|one|doubt|need|further)\b)\s+(?P<what>[^,;.!?()]+?)"
+    r"\s*(?=$|[,;.!?()]|\b(?:and\s+(?:make|please|then|with)|please|for\s+\d|but|in\s+it|this\s+time|at\s+all"
+    r"|in\s+the\s+background)\b)",
+    re.I,
+)
+_ARTICLES = re.compile(r"^(?:any|the|a|an|that|those|these|all|of)\s+", re.I)
+
+_WISHES = re.compile(
+    r"""^(?:[\s,.!:;-]*(?:
+        (?:hi|hello|hey|yo|ok|okay|next|lol|so|well|yes|please|now|then|and|also|just|oh|great|thanks|thank\ you
+        |cool|nice|sure|alright|hmm?)\b[\s,.!:]+
+      | what\ (?:does|do|would|might|could|did)\ (?=.+\ sounds?(?:ed)?\ like\b)
+      | (?:do\ you\ know\ |show\ me\ |let\ me\ hear\ )?how\ (?:does|do|would|might|could)?\ *(?=.+\ sounds?\b)
+      | for\ .{2,60}?\b(?:i|we)(?:'d|\ would)?\ (?:need|want|like)\b\ *(?:to\ hear\ )?
+      | .{3,80}?(?:\band|\bso|,|;|\.|\bwhere|\bfor\ which)\ +(?:i|we)(?:'d|'m|\ would)?\ (?:really\ |also\ )?(?:need
+      |want|like|love|looking\ for)\b\ *(?:to\ hear\ )?
+      | (?:can|could|would|will)\ (?:you|we|i|u|ya)\ (?:please\ |pls\ |be\ so\ kind\ as\ to\ |kindly\ |also\ 
+      |maybe\ |possibly\ |perhaps\ )*
+      | (?:i(?:'d|\ would)?\ (?:really\ |also\ |just\ )*(?:want|need|like|love|wish|prefer|am\ looking\ for|fancy)
+      |i'm\ looking\ for|i\ am\ looking\ for|we\ (?:want|need)|looking\ for|let's|let\ us|let|do\ you\ have
+      |have\ you\ got|is\ it\ possible\ to|how\ about|what\ about)\b\ *(?:you\ |me\ |us\ |it\ )?(?:to\ (?!the\b))?
+      | (?:to\ )?(?:make|create|generate|produce|synthesi[sz]e|give|gimme|play|render|build|compose|do|get|send
+      |bring|show|record|simulate|imitate|hear|have|listen\ to|design|cook\ up|come\ up\ with|find|add|try
+      |put\ together|conjure(?:\ up)?|whip\ up)\b\ *(?:me\ |us\ |it\ |for\ me\ |up\ |like\ (?=\d|of\b
+      |an?\b))*(?:like\ +of\ +|of\ +(?=\w))?
+      | (?:some|an?|the|one|any|me)?\ *(?:short\ |long\ |nice\ |quick\ |good\ |realistic\ |little\ |fitting\ 
+      |matching\ |suitable\ |audio\ |new\ |single\ )*(?:sound(?:\ ?effects?|scape)?s?|sfx|audio(?:\ clip)?|noises?
+      |clips?|recordings?|samples?|effects?|track)\ (?:of|for|with|like|from|where|in\ which|that\ is|which\ is
+      |that\ sounds\ like|showing|containing)\b\ *
+      | (?:sound\ ?effects?|sfx|audio|sound|prompt|clip)\s*[:=-]\ *
+      | (?:sounds?|noises?)\ (?:of|like)\ 
+      | (?:something|anything|a\ sound|sounds?)\ (?:like|that\ sounds\ like|similar\ to|with)\ 
+      | it\ (?:to\ )?(?:sounds?\ like|be)\ 
+    ))+""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_TAIL = re.compile(
+    r"(?:[\s,.!?;:-]|\b(?:please|thanks|thank you|for me|if you can|if possible|would be (?:nice|great|lovely|cool)|"
+    r"let me hear (?:one|it|that)|can you do that|sounds? like|to me|ok|okay|and|with|but|for|about|of|see|use"
+    r"|using|made|make it|"
+    r"generated|created|for details|at)\b)+$",
+    re.IGNORECASE,
+)
+_HOW_SOUNDS = re.compile(r"\s+(?:would\s+|might\s+)?sounds?(?:ed)?(?:\s+like)?\s*(?:[?.!].*)?$", re.IGNORECASE)
+
+_MADE = r"(?:made\s+|generated\s+|created\s+|done\s+|rendered\s+)"
+_NO_NAMES = frozenset({"another", "other", "different", "best", "same", "a", "default", "any", "which", "this", "that"})
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a text says beside its subject. ``rest`` is the text without all that; None where nothing was said."""
+
+    text: str
+    rest: str
+    seconds: float | None = None
+    extra_seconds: float = 0.0  # "2 seconds longer": +2, "3 seconds shorter": -3
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    backend: str | None = None
+    transcript: str | None = None
+    negative: str = ""
+    had_address: bool = False
+
+
+def number(word: str) -> float:
+    """The value of "12", "2.5", "2,5", "seven", "a", "twenty-five".
+
+    >>> number("twenty-five"), number("2,5"), number("a")
+    (25.0, 2.5, 1.0)
+    """
+    word = word.lower().strip()
+    if word[0].isdigit():
+        return float(word.replace(",", "."))
+    if word in _SMALL:
+        return float(_SMALL[word])
+    tens, _, ones = word.replace("-", " ").partition(" ")
+    return float(_TENS[tens] + (_SMALL[ones] if ones else 0))
+
+
+def parse(text: str, backends: Sequence[str] = ()) -> Parsed:
+    """Take a turn's text apart. ``backends`` are the names that "with NAME" may mean.
+
+    >>> p = parse("half a minute of rain without birds, seed 7")
+    >>> p.rest, p.seconds, p.negative, p.seed
+    ('rain', 30.0, 'birds', 7)
+    """
+    whole = " ".join(text.replace("\x00", " ").split())
+    rest = without_addresses(whole)
+    had_address = rest != whole
+    rest, transcript = _transcript(rest)
+    rest, seed = _take(rest, _SEED, int)
+    rest, guidance = _take(rest, _GUIDANCE, float)
+    rest, steps = _take(rest, _STEPS, lambda n: int(number(n)))
+    rest, backend = _backend(rest, backends)
+    rest, seconds, extra = duration(rest)
+    rest, negative = _negatives(rest)
+    return Parsed(whole, _tidy(rest), seconds, extra, seed, steps, guidance, backend, transcript, negative, had_address)
+
+
+def subject(rest: str) -> str:
+    """What is to be heard, without "please make me the sound of".
+
+    >>> subject("Could you make me the sound of heavy rain, please?")
+    'heavy rain'
+    """
+    stripped = _WISHES.sub("", rest)
+    if stripped != rest and re.match(r"(?is)\s*(?:do you know )?(?:how|what)\b|.*\bsounds? like\b|.*\bsounds\b", rest):
+        stripped = _HOW_SOUNDS.sub("", stripped)
+    return _TAIL.sub("", _tidy(stripped)).strip(" ,.;:!?-")
+
+
+def duration(text: str) -> tuple[str, float | None, float]:
+    """The text without its length, the length in seconds (None: not said), and seconds to add ("2 s longer")."""
+    for match in _DURATION.finditer(text):
+        before, after = text[: match.start()], text[match.end() :]
+        if _CONTENT_BEFORE.search(before) or _CONTENT_AFTER.match(after):
+            continue
+        value = _seconds(match)
+        more = _MORE.match(after)
+        if more:
+            sign = -1.0 if more[0].strip().lower() in ("shorter", "less") else 1.0
+            return f"{before} {after[more.end() :]}", None, sign * value
+        before = _DURATION_FRAME_BEFORE.sub(" ", before)
+        before = re.sub(r"\b(?:a|an)\s*$", " ", before)
+        after = after[_DURATION_FRAME_AFTER.match(after).end() :]  # type: ignore[union-attr]
+        return f"{before} {after}", value, 0.0
+    return text, None, 0.0
+
+
+def _seconds(match: re.Match[str]) -> float:
+    parts = {"half": 0.5, "quarter": 0.25, "three": 0.75}
+    if match["half"]:
+        unit = 60.0 if match["half_unit"].lower() == "minute" else 1.0
+        return parts[match["half"].split()[0].lower()] * unit
+    first = match["n1"] or match["n2"] or match["n4"]
+    name = (match["unit1"] or match["unit2"] or match["unit4"]).lower()
+    unit = 60.0 if name == "m" or name.startswith("min") else 0.001 if name.startswith(("ms", "mil")) else 1.0
+    part = match["part1"] or match["part2"]
+    value = (number(first) + (parts[part.lower()] if part else 0.0)) * unit
+    return value + (number(match["n3"]) if match["n3"] else 0.0)
+
+
+def _transcript(text: str) -> tuple[str, str | None]:
+    for pattern in (_TRANSCRIPT_QUOTED, *_TRANSCRIPT_BARE):
+        match = pattern.search(text)
+        if match:
+            group = "q1" if match["q1"] else "q2"
+            words = match[group].strip(" \"'“”‘’«»")
+            start, end = match.span(group)
+            rest = (text[:start].rstrip(" \"'“‘«„:") + " " + text[end:].lstrip(" \"'”’»“.")).strip()
+            if words:
+                return rest, words
+    return text, None
+
+
+def _take(text: str, pattern: re.Pattern[str], read: Callable[[str], T]) -> tuple[str, T | None]:
+    match = pattern.search(text)
+    if match is None:
+        return text, None
+    value = next(group for group in match.groups() if group is not None)
+    return f"{text[: match.start()]} {text[match.end() :]}", read(value)
+
+
+def _backend(text: str, names: Sequence[str]) -> tuple[str, str | None]:
+    spelled = sorted(names, key=len, reverse=True)
+    for name in spelled:
+        loose = r"[ -]?".join(re.escape(part) for part in re.split(r"[-_ ]", name))
+        verb = rf"{_MADE}?(?:with|using|use|via|by|through|on|ask|let|from|try)\s+(?:the\s+)?"
+        order = rf"|\b(?:have|let|ask|make|get)\s+{loose}\s+(?:to\s+)?(?:do|make|create|generate|produce|play|render)\b"
+        lone = order + rf"|^\W*{loose}\s*:" + (rf"|\b{loose}\b" if re.search(r"\d", name) else "")
+        named = rf"[,;(]?\s*\b{verb}(?:backend\s+|model\s+)?{loose}\b(?:\s+(?:backend|model|system))?\)?[:,]?"
+        match = re.search(rf"{named}|\bbackend\s*[:=]?\s*{loose}\b{lone}", text, re.I)
+        if match:
+            return f"{text[: match.start()]} {text[match.end() :]}", name
+    other = re.search(
+        r"[,;(]?\s*\b(?:with|using|use|via)\s+(?:the\s+)?(?:backend\s+(\S+)|([\w.-]+)\s+(?:backend|model))\b\)?[:,]?",
+        text,
+        re.I,
+    )
+    if other:
+        name = (other[1] or other[2]).strip(".,:;").lower()
+        if name not in _NO_NAMES:
+            return f"{text[: other.start()]} {text[other.end() :]}", name
+    return text, None
+
+
+def _negatives(text: str) -> tuple[str, str]:
+    found: list[str] = []
+
+    def note(match: re.Match[str]) -> str:
+        found.append(_ARTICLES.sub("", match["what"].strip()))
+        return ", " if match.end() < len(text) else " "
+
+    # "no music, just rain" and the like begin with the negative
+    opened = re.sub(
+        r"^\s*no\s+(?=\w+(?:\s+\w+)?\s*(?:,|$|please|this time))(?!longer|more|idea|problem|thanks|way)",
+        "without ",
+        text,
+        flags=re.I,
+    )
+    rest = _NEGATIVE.sub(note, opened)
+    return (rest, ", ".join(found)) if found else (text, "")
+
+
+def _tidy(text: str) -> str:
+    text = re.sub(r"\s+", " ", text)
+    text = re.sub(r"\s+([,.;:!?])", r"\1", text)
+    text = re.sub(r"([,;:])(?:\s*[,;:.])+", r"\1", text)
+    return text.strip(" ,;:-")

@@ -1,0 +1,163 @@
+"""The rules: which tool, with which arguments, and what is said."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
+
+from configs.registry import ConfigError, MissingExtra
+from encoders.text import SentenceEncoder
+from orchestrator import intents
+from orchestrator.chat_model import RulesChatModel, build_langchain, build_rules
+from tests.orchestrator.routing import TOOLS, generated, messages, rows, score
+
+ROWS = Path(__file__).parents[1] / "data" / "routing_first.jsonl"
+
+
+@lru_cache
+def rules() -> RulesChatModel:
+    return build_rules({"backends": ["nano", "audioldm2", "hibari"]}, SentenceEncoder())
+
+
+def answer(say: str, *history: BaseMessage, attach: tuple[str, ...] = ()) -> AIMessage:
+    row = messages({"say": say, "attach": attach})
+    return rules().invoke([*history, *row], tools=TOOLS)
+
+
+def call(say: str, *history: BaseMessage, attach: tuple[str, ...] = ()) -> dict[str, Any]:
+    found = answer(say, *history, attach=attach).tool_calls
+    assert len(found) == 1
+    return {"tool": found[0]["name"], **found[0]["args"]}
+
+
+def after(prompt: str, **request: Any) -> list[BaseMessage]:
+    """The history of one sound."""
+    artifact = generated(1, prompt)
+    artifact["generated"]["request"] |= request
+    tool_call = {"name": "generate_audio", "args": {}, "id": "1", "type": "tool_call"}
+    made = ToolMessage("Made it", tool_call_id="1", artifact=artifact)
+    return [HumanMessage(prompt), AIMessage("", tool_calls=[tool_call]), made, AIMessage("Here it is.")]
+
+
+def test_free_requests_are_routed() -> None:
+    result = score(ROWS, rules())
+    assert result["rows"] >= 150
+    assert result["tool_accuracy"] >= 0.93, result["wrong"]
+    assert result["argument_accuracy"] >= 0.90, result["wrong"]
+
+
+def test_no_row_of_the_routing_file_is_an_example_of_the_classifier() -> None:
+    known = {text.lower().strip(" .?!") for texts in intents.examples().values() for text in texts}
+    assert not [row["say"] for row in rows(ROWS) if row["say"] and row["say"].lower().strip(" .?!") in known]
+
+
+def test_the_shipped_weights_are_those_of_the_examples() -> None:
+    fitted, stored = intents.fit(intents.examples(), SentenceEncoder()), intents.shipped()
+    assert fitted.names == stored.names
+    assert np.abs(fitted.weights - stored.weights).max() < 1e-3
+
+
+def test_a_length_on_its_own_is_kept_until_the_subject_comes() -> None:
+    asked = answer("I need a clip of eight seconds with seed 3")
+    assert asked.text.endswith("?") and not asked.tool_calls
+    done = call("rain on a tent", HumanMessage("I need a clip of eight seconds with seed 3"), asked)
+    assert (done["prompt"], done["seconds"], done["seed"]) == ("rain on a tent", 8.0, 3)
+
+
+def test_a_question_about_a_missing_file_is_answered_by_the_file() -> None:
+    asked = answer("what is in this picture?")
+    assert not asked.tool_calls and "attach" in asked.text
+    done = call("", HumanMessage("what is in this picture?"), asked, attach=("image",))
+    assert done["tool"] == "describe_media"
+
+
+def test_a_sound_without_words_is_asked_about() -> None:
+    asked = answer("", attach=("audio",))
+    assert asked.text.endswith("?") and not asked.tool_calls
+    history = [*messages({"say": "", "attach": ("audio",)}), asked]
+    assert call("tell me what it is", *history)["tool"] == "describe_media"
+    assert call("make something like it", *history)["tool"] == "generate_audio"
+
+
+@pytest.mark.parametrize(
+    ("say", "changes"),
+    [
+        ("again, longer", {"seconds": 10.0, "seed": 4}),
+        ("another one", {"seconds": 5.0, "seed": 5}),
+        ("make it half as long", {"seconds": 2.5, "seed": 4}),
+        ("3 seconds longer", {"seconds": 8.0, "seed": 4}),
+        ("same with rain", {"prompt": "a dog barking in the wind with rain"}),
+        ("without the wind", {"prompt": "a dog barking", "negative_prompt": "birds, wind"}),
+        ("softer please", {"prompt": "a dog barking in the wind, softer"}),
+        ("replace the dog with a wolf", {"prompt": "a wolf barking in the wind"}),
+        ("a cow instead", {"prompt": "a cow"}),
+        ("use 20 steps", {"steps": 20, "seed": 4}),
+    ],
+)
+def test_a_change_keeps_all_else_of_the_sound(say: str, changes: dict[str, Any]) -> None:
+    history = after("a dog barking in the wind", seed=4, negative_prompt="birds")
+    expected = {"prompt": "a dog barking in the wind", "seed": 4, "seconds": 5.0, "negative_prompt": "birds"} | changes
+    assert call(say, *history) == {"tool": "generate_audio", **expected}
+
+
+def test_several_takes_are_several_calls_with_seeds_of_their_own() -> None:
+    found = answer("make three versions of a creaking gate").tool_calls
+    assert [c["args"]["seed"] for c in found] == [0, 1, 2]
+    assert {c["args"]["prompt"] for c in found} == {"a creaking gate"}
+    assert len({c["id"] for c in found}) == 3
+
+
+def test_the_answer_comes_from_what_the_tool_returned() -> None:
+    history = after("a dog")[:-1]
+    text = rules().invoke(history, tools=TOOLS).text
+    assert text == "Here is “a dog”: 5 s, made with nano (seed 0)."
+
+
+def test_a_silent_sound_is_said_to_be_silent() -> None:
+    history = after("a dog")[:-1]
+    history[-1].artifact["generated"]["guard"] = {"silent": True}  # type: ignore[attr-defined]
+    assert "silent" in rules().invoke(history, tools=TOOLS).text
+
+
+def test_a_failed_tool_is_not_spoken_of_as_a_sound() -> None:
+    history = after("a dog")[:-1]
+    history[-1] = ToolMessage("backend 'x' makes at most 5 s", tool_call_id="1", status="error")
+    text = rules().invoke(history, tools=TOOLS).text
+    assert "no new sound" in text and "at most 5 s" in text and "Here is" not in text
+
+
+def test_streamed_pieces_are_the_whole_answer_and_carry_no_id_of_ours() -> None:
+    pieces = list(rules()._stream(messages({"say": "hello"})))
+    assert "".join(str(piece.message.content) for piece in pieces) == answer("hello").text
+    assert all(piece.message.id is None for piece in pieces) and len(pieces) > 5
+    whole = sum(
+        (p.message for p in rules()._stream(messages({"say": "a dog"}), tools=TOOLS)), AIMessageChunk(content="")
+    )
+    assert isinstance(whole, AIMessageChunk)
+    assert [c["args"]["prompt"] for c in whole.tool_calls] == ["a dog"]
+
+
+def test_a_tool_that_is_not_bound_is_not_called() -> None:
+    assert not rules().invoke(messages({"say": "a dog"}), tools=TOOLS[1:]).tool_calls
+
+
+def test_addresses_never_reach_a_tool() -> None:
+    done = answer("the sound of a waterfall like http://evil.example/x.wav and /etc/passwd").tool_calls[0]
+    assert "evil" not in json.dumps(done) and "passwd" not in json.dumps(done)
+
+
+@pytest.mark.parametrize("model", ["nobody:x", ""])
+def test_an_unknown_model_is_a_setting_that_is_wrong(model: str) -> None:
+    with pytest.raises(ConfigError):
+        build_langchain({"model": model})
+
+
+def test_a_provider_without_its_package_is_a_missing_extra() -> None:
+    with pytest.raises(MissingExtra, match=r"langchain.ollama"):
+        build_langchain({"model": "ollama:qwen3"})
