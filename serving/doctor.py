@@ -17,6 +17,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from configs.registry import ConfigError
+
 if TYPE_CHECKING:
     from serving.app import App
 
@@ -52,7 +54,8 @@ def examine(build: Callable[[], App]) -> list[Finding]:
     try:
         app = build()
     except Exception as error:  # whatever is wrong with the settings is a finding, not an end
-        return [*findings, Finding("settings", False, _line(error), "correct the file that is named", 2)]
+        fix = "correct the file that is named" if isinstance(error, ConfigError) else f"loa is not whole; {MAKE}"
+        return [*findings, Finding("settings", False, _line(error), fix, getattr(error, "exit_code", 1))]
     findings += [_home(app.config.home), _disk(app.config.home), _chat_model(app), *_backends(app)]
     return [*findings, _first_sound(app)]
 
