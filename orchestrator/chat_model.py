@@ -71,9 +71,7 @@ _REFERENCE = {
     kind: re.compile(rf"\b{_THIS}\s+(?:{_THIS}\s+)*{nouns}\b(?!\s+(?:of|game|camera|store|studio|frame))", re.I)
     for kind, nouns in _NOUNS.items()
 }
-_POINTING = re.compile(
-    rf"\b(?:this|that|my|attached|these|those)\s+(?:{_THIS}\s+)*(?:{_NOUNS['image']}|{_NOUNS['video']})\b", re.I
-)
+_POINTING = re.compile(rf"\b(?:this|that|my|attached|these|those)\s+(?:{_THIS}\s+)*(?:{_NOUNS['image']}|{_NOUNS['video']})\b", re.I)
 _DESCRIBE = re.compile(
     r"""^\W*(?:(?:please|hey|ok|and|so|now|can\ you|could\ you|would\ you|do\ you|tell\ me|i\ want\ to\ know
     |i\ wonder)[\s,]+)*(?:
@@ -104,6 +102,13 @@ _TALK = re.compile(
     r"hello|hey|good|thanks|thank|bye|goodbye|joke|poem|story|write|translate|list|show|tell|explain|open"
     r"|delete|run|read|send|cool|"
     r"nice|great|wow|lol|haha|stop|morning|evening|please|don't|not|is|are|do|does)\b",
+    re.I,
+)
+_ASKING = re.compile(r"\W*(?:how|what|which|why|where|when|who|do|does|is|are)\b", re.I)
+# "can you make sounds from pictures?" asks what we can do; "can you make the sound of a dog?" asks for one.
+_ABLE = re.compile(
+    r"^\W*(?:can|could|do|are) you\b(?: able to)?.*\b(?:sounds|music|audio|speech|songs)\b"
+    r"\s*(?:(?:from|out of|for|with|to)\s+(?:any\s+)?(?:pictures|photos|images|videos|text|words|files|sounds)\b.*)?\W*$",
     re.I,
 )
 _OPENING = re.compile(
@@ -179,7 +184,8 @@ _CHANGE = re.compile(
       |a\ little|slightly|much|way|even|far)\ (?:more\ |less\ )?\w+\W*(?:please\W*)?$
       | (?:longer|shorter)\b | twice\b | double\ | half\ (?:as|the)\b | add\b | replace\b | remove\b | without\b 
       | with\b(?!\ (?:a\ seed)) | but\b | plus\b | instead\b
-      | more\b | less\b | use\ (?:another|a\ new|a\ different|seed)\b | change\b | (?:go\ )?back\ to\b | can\ it\ be\b
+      | (?:put|throw|mix)\ .+\ (?:in|into|to|on)\ (?:it|that|there)\b | more\b | less\b
+      | use\ (?:another|a\ new|a\ different|seed)\b | change\b | (?:go\ )?back\ to\b | can\ it\ be\b
       | in\ (?:a|an|the)\ \w+(?:\ \w+)?\W*$ | at\ (?:night|dawn|dusk|noon)\b | (?:from\ )?(?:further|farther|closer)\b
     )|\binstead\W*$|\bagain\W*$|\bas\ long\W*$|\bthan\ (?:the\ )?(?:last|before|that)\b|\bonce\ more\W*$""",
     re.VERBOSE | re.IGNORECASE,
@@ -203,13 +209,13 @@ _SWAPS = (
     ),
 )
 _ADDED = re.compile(
-    r"\b(?:with|plus|add|adding|include|put in|mix in|throw in)\s+(?:in\s+)?(?P<new>[^,.;]+?)(?:\s+(?:to|in"
+    r"\b(?:with|plus|add|adding|include|put|mix in|throw)\s+(?:in\s+)?(?P<new>[^,.;]+?)(?:\s+(?:to|in"
     r"|into|on top of)\s+(?:it|that|this|the sound|the mix))?\s*(?=$|[,.;])",
     re.I,
 )
 _CUES = re.compile(
     r"\b(?:the same(?: (?:thing|sound|one))?|same(?: (?:thing|sound|one))?|make (?:it|that|this)|can (?:it"
-    r"|you) be|can you|could you|do (?:it|that)|try (?:it|that|this)?|"
+    r"|you) be|can you|could you|do (?:it|that)|try(?: (?:it|that|this))?|"
     r"turn (?:it|that)|keep (?:it|that)|play (?:it|that)|i(?:'d| would)? (?:like|want)(?: it)?|give me"
     r"|let me hear|please|but|now|and then|then|ok|okay|nice|great|good|"
     r"thanks|just|it|that|instead|sound(?:s|ing)?|to be|of (?:it|that|this)|hear|time|yes|no|hmm|change|use"
@@ -263,9 +269,7 @@ def decide(messages: Sequence[BaseMessage], options: RulesOptions, classify: Cla
     return _sound_or_words(said, attached, earlier, intent, share, options)
 
 
-_MAKE_OF = re.compile(
-    r"\b(?:sounds?|noises?|effects?|recordings?|clips?)\s+(?:of|for|like)\b|^\W*(?:make|create|generate)\b", re.I
-)
+_MAKE_OF = re.compile(r"\b(?:sounds?|noises?|effects?|recordings?|clips?)\s+(?:of|for|like)\b|^\W*(?:make|create|generate)\b", re.I)
 
 
 def _intent(text: str, classify: Classify) -> tuple[str, float]:
@@ -273,6 +277,8 @@ def _intent(text: str, classify: Classify) -> tuple[str, float]:
     words = re.findall(r"[^\W\d_]+", text.lower())
     if not any(re.search(r"[aeiouyäöüàáâèéêìíîòóôùúû]|[^\x00-\u024f]", word) for word in words):
         return "unclear", 1.0
+    if _ABLE.match(text):
+        return "chat", 1.0
     intent, share = classify(text)
     # A bare noun phrase ("laser printer") is no talk, however close it lies to questions about files and machines.
     if intent in ("chat", "describe") and share < 0.9 and not _TALK.search(text):
@@ -290,7 +296,7 @@ def _sound_or_words(
 ) -> Call | Say:
     """The part of the decision where nothing is to be described."""
     changing = bool(_CHANGE.search(said.rest)) or (intent == "change" and share >= 0.5) or _only_numbers(said)
-    making = bool(_MAKE.search(said.rest))
+    making = bool(_MAKE.search(said.rest)) and not _ABLE.match(said.rest)
     if changing and earlier.sounds and not attached and (not making or not content(subject(said.rest))):
         return _generate(changed(said, earlier.sounds), said, options)
     media = attached or _referred(said.rest, earlier)
@@ -298,7 +304,7 @@ def _sound_or_words(
     if media:
         prompt = _beside_media(wanted)
         return _generate(_arguments(said, prompt, media, options), said, options)
-    if _POINTING.search(said.rest) and intent != "chat":
+    if _POINTING.search(said.rest) and not (intent == "chat" and _ASKING.match(said.rest)):
         return Say(ASK_PICTURE, "prompt")
     if intent == "chat" and share >= 0.4 and not making and not (_only_numbers(said) and not said.negative):
         return Say(chat(said.rest, earlier, options))
@@ -373,9 +379,7 @@ def chat(text: str, conversation: Conversation, options: RulesOptions) -> str:
     if re.match(r"\W*(?:bye|goodbye|see you|good night)\b", lower):
         return "Goodbye. This conversation is kept."
     if re.search(r"\b(?:who|what) (?:are|made|built|created)\b|\bare you\b", lower):
-        return (
-            f"I am loa's built-in assistant: rules and a small sentence classifier, no large language model. {WELCOME}"
-        )
+        return f"I am loa's built-in assistant: rules and a small sentence classifier, no large language model. {WELCOME}"
     return f"That I cannot do. {WELCOME}" if not re.search(r"\b(?:help|can you do|how)\b", lower) else WELCOME
 
 
@@ -424,9 +428,7 @@ def _generate(arguments: dict[str, Any], said: Parsed, options: RulesOptions) ->
 
 
 def _takes(text: str, most: int) -> int:
-    match = re.search(
-        r"\b(two|three|four|2|3|4)\s+(?:different\s+)?(?:versions|takes|variations|variants)\b", text, re.I
-    )
+    match = re.search(r"\b(two|three|four|2|3|4)\s+(?:different\s+)?(?:versions|takes|variations|variants)\b", text, re.I)
     words = {"two": 2, "three": 3, "four": 4}
     return min(most, words.get(match[1].lower()) or int(match[1])) if match else 1
 
@@ -673,9 +675,7 @@ def _pieces(message: AIMessage) -> Iterator[AIMessageChunk]:
         {"name": c["name"], "args": _json(c["args"]), "id": c["id"], "index": k, "type": "tool_call_chunk"}
         for k, c in enumerate(message.tool_calls)
     ]
-    yield AIMessageChunk(
-        content="", tool_call_chunks=calls, additional_kwargs=message.additional_kwargs, chunk_position="last"
-    )
+    yield AIMessageChunk(content="", tool_call_chunks=calls, additional_kwargs=message.additional_kwargs, chunk_position="last")
 
 
 def _json(value: Any) -> str:

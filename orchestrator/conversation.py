@@ -104,9 +104,7 @@ class Failed(_Value):
     exit_code: int = 1
 
 
-Event = Annotated[
-    TextDelta | ToolStarted | Progress | Preview | MediaReady | TurnDone | Failed, Field(discriminator="type")
-]
+Event = Annotated[TextDelta | ToolStarted | Progress | Preview | MediaReady | TurnDone | Failed, Field(discriminator="type")]
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------

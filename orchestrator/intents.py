@@ -85,8 +85,6 @@ def write(encoder: SentenceEncoder, path: Path) -> None:
     table = examples()
     fitted = fit(table, encoder)
     rows = [[round(float(w), 4) for w in row] for row in fitted.weights]
-    lines = ",\n  ".join(
-        f"{json.dumps(name)}: {json.dumps(texts, ensure_ascii=False)}" for name, texts in table.items()
-    )
+    lines = ",\n  ".join(f"{json.dumps(name)}: {json.dumps(texts, ensure_ascii=False)}" for name, texts in table.items())
     names, weights = json.dumps(list(fitted.names)), json.dumps(rows)
     path.write_text(f'{{\n "examples": {{\n  {lines}\n }},\n "names": {names},\n "weights": {weights}\n}}\n', "utf-8")

@@ -41,9 +41,7 @@ _SMALL = {
         ]
     )
 } | {"a": 1, "an": 1, "couple": 2, "a couple": 2, "a couple of": 2, "couple of": 2, "dozen": 12, "a dozen": 12}
-_TENS = {
-    w: 10 * n for n, w in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 2)
-}
+_TENS = {w: 10 * n for n, w in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 2)}
 _WORD = "|".join(sorted([*map(re.escape, _SMALL), *_TENS], key=len, reverse=True))
 _NUMBER = rf"(?:\d+(?:[.,]\d+)?|(?:{'|'.join(_TENS)})[ -](?:one|two|three|four|five|six|seven|eight|nine)|(?:{_WORD}))"
 _DIGITS = r"\d+(?:[.,]\d+)?"
@@ -61,7 +59,7 @@ _DURATION = re.compile(
 # "every two seconds" and "in ten minutes" tell what is heard, not how long the sound is.
 _CONTENT_BEFORE = re.compile(r"\b(?:every|each|per|within|in|after|once|since|until|before|past|at)\s*$", re.IGNORECASE)
 _CONTENT_AFTER = re.compile(
-    r"^\s*(?:before|later|ago|after|apart|to midnight|past|earlier|away|walk|drive)\b", re.IGNORECASE
+    r"^\s*(?:before|later|ago|after|apart|to midnight|past|earlier|away|late|early|old|walk|drive)\b", re.IGNORECASE
 )
 _DURATION_FRAME_BEFORE = re.compile(
     r"(?:,\s*|;\s*)?\b(?:(?:that|which)\s+(?:lasts?|is)|lasting(?:\s+for)?|for|about|around|roughly"

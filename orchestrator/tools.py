@@ -98,9 +98,7 @@ def verdict(ref: MediaRef, labels: Sequence[Label]) -> str:
 def made_line(made: Generated) -> str:
     """What the chat model is told about a finished sound."""
     notes = [
-        note
-        for note, true in (("it is silent", made.guard.silent), ("some of it clips", made.guard.clipped_share > 0.01))
-        if true
+        note for note, true in (("it is silent", made.guard.silent), ("some of it clips", made.guard.clipped_share > 0.01)) if true
     ]
     warning = f"; careful: {', '.join(notes)}" if notes else ""
     return f"Made {made.media.id}: {made.seconds:g} s with {made.backend}, seed {made.request.seed}{warning}"

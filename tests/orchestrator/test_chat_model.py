@@ -47,7 +47,7 @@ def after(prompt: str, **request: Any) -> list[BaseMessage]:
 
 def test_free_requests_are_routed() -> None:
     result = score(ROWS, rules())
-    assert result["rows"] >= 150
+    assert result["rows"] >= 250
     assert result["tool_accuracy"] >= 0.93, result["wrong"]
     assert result["argument_accuracy"] >= 0.90, result["wrong"]
 
@@ -136,9 +136,7 @@ def test_streamed_pieces_are_the_whole_answer_and_carry_no_id_of_ours() -> None:
     pieces = list(rules()._stream(messages({"say": "hello"})))
     assert "".join(str(piece.message.content) for piece in pieces) == answer("hello").text
     assert all(piece.message.id is None for piece in pieces) and len(pieces) > 5
-    whole = sum(
-        (p.message for p in rules()._stream(messages({"say": "a dog"}), tools=TOOLS)), AIMessageChunk(content="")
-    )
+    whole = sum((p.message for p in rules()._stream(messages({"say": "a dog"}), tools=TOOLS)), AIMessageChunk(content=""))
     assert isinstance(whole, AIMessageChunk)
     assert [c["args"]["prompt"] for c in whole.tool_calls] == ["a dog"]
 

@@ -42,9 +42,7 @@ def test_an_empty_turn_is_refused() -> None:
 
 def test_a_conversation_knows_attachments_and_sounds_in_order() -> None:
     made = ToolMessage("Made it", tool_call_id="1", artifact=generated(7, "a dog"))
-    seen = Conversation.read(
-        [to_message(Turn(media=(PICTURE,))), made, to_message(Turn(text="x", media=(CLIP, PICTURE)))]
-    )
+    seen = Conversation.read([to_message(Turn(media=(PICTURE,))), made, to_message(Turn(text="x", media=(CLIP, PICTURE)))])
     assert [ref.id for ref in seen.media] == [PICTURE.id, f"sha256:{7:064x}", CLIP.id]
     assert [sound.request["prompt"] for sound in seen.sounds] == ["a dog"]
     assert seen.last("image") == PICTURE and seen.ref("sha256:" + 64 * "c") is None
