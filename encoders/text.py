@@ -54,9 +54,7 @@ class SentenceEncoder:
         """Last hidden states [B, length, 384] and the mask of real tokens."""
         self.load()
         assert self._model is not None and self._tokenizer is not None
-        batch = self._tokenizer(
-            texts, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
-        )
+        batch = self._tokenizer(texts, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt")
         # One row at a time: matrix kernels of different batch sizes differ in the last bits, and a text's states must not.
         rows = [
             self._model(input_ids=i[None], attention_mask=m[None]).last_hidden_state

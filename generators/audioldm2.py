@@ -99,9 +99,7 @@ class AudioLDM2(Backend):
         )
 
     def _files(self) -> list[Path]:
-        return sorted(
-            p for p in self.folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt", ".model"} and p.is_file()
-        )
+        return sorted(p for p in self.folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt", ".model"} and p.is_file())
 
     def readiness(self) -> Readiness:
         missing = [part for part in PARTS if not (self.folder / part).is_dir()]
@@ -329,9 +327,7 @@ class AudioLDM2(Backend):
         from generators.conditioning import loa_bytes
 
         self.load()
-        return self.store.put_bytes(
-            loa_bytes(self._conditioner.conditions(request).loa), "application/x-safetensors", "condition"
-        )
+        return self.store.put_bytes(loa_bytes(self._conditioner.conditions(request).loa), "application/x-safetensors", "condition")
 
 
 def fit_length(sound: Audio, seconds: float) -> Audio:

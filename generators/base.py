@@ -226,7 +226,7 @@ class Backend(ABC):
         ``cancelled()`` turns true.
         """
 
-    def _unload(self) -> None:
+    def _unload(self) -> None:  # noqa: B027 - a backend that holds nothing has nothing to drop
         """Drop the weights."""
 
     # -- what every backend gets ----------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ class Backend(ABC):
             MissingMedia: a media id that the store does not hold.
         """
         can = self.capabilities
-        asked = {ref.kind for ref in request.media}
+        asked: set[str] = {ref.kind for ref in request.media}
         if request.prompt:
             asked.add("text")
         if request.transcript is not None:
@@ -261,9 +261,7 @@ class Backend(ABC):
             )
         if request.edit is not None and request.edit.kind not in can.edits:
             known = ", ".join(sorted(can.edits)) or "none"
-            raise UnsupportedRequest(
-                f"backend '{self.name}' cannot do the edit '{request.edit.kind}' (it knows: {known})"
-            )
+            raise UnsupportedRequest(f"backend '{self.name}' cannot do the edit '{request.edit.kind}' (it knows: {known})")
         for flag, given, known_here in (
             ("--negative", bool(request.negative_prompt), can.negative_prompt),
             ("--guidance", request.guidance is not None, can.guidance),

@@ -141,9 +141,7 @@ class HubConditioner:
     ``uncond_loa`` "zeros" is the official form; "gpt2" runs GPT-2 on the empty text, as diffusers does.
     """
 
-    def __init__(
-        self, parts: Any, writer: Callable[[], LoaWriter], *, text_length: int, uncond_loa: UnconditionalLoa
-    ) -> None:
+    def __init__(self, parts: Any, writer: Callable[[], LoaWriter], *, text_length: int, uncond_loa: UnconditionalLoa) -> None:
         self._parts, self._writer, self._length, self._uncond = parts, writer, text_length, uncond_loa
         self._cache = ConditionCache()
 
@@ -165,9 +163,7 @@ class HubConditioner:
     @torch.no_grad()
     def clap(self, words: str) -> Condition:
         """CLAP's projected text vector [1, 1, D]."""
-        tokens = self._parts.tokenizer(
-            [words], padding="max_length", max_length=77, truncation=True, return_tensors="pt"
-        )
+        tokens = self._parts.tokenizer([words], padding="max_length", max_length=77, truncation=True, return_tensors="pt")
         out = self._parts.text_encoder.get_text_features(tokens.input_ids, attention_mask=tokens.attention_mask)
         vector: Tensor = out if isinstance(out, Tensor) else out.pooler_output
         return Condition("clap", vector[:, None], torch.ones(1, 1, dtype=torch.bool))
@@ -175,9 +171,7 @@ class HubConditioner:
     @torch.no_grad()
     def t5(self, words: str) -> Condition:
         """FLAN-T5's last hidden states [1, L, D]."""
-        tokens = self._parts.tokenizer_2(
-            [words], padding="max_length", max_length=self._length, truncation=True, return_tensors="pt"
-        )
+        tokens = self._parts.tokenizer_2([words], padding="max_length", max_length=self._length, truncation=True, return_tensors="pt")
         states = self._parts.text_encoder_2(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
         return Condition("t5", states, tokens.attention_mask.bool())
 
@@ -193,9 +187,7 @@ def blend(parts: list[tuple[Condition, float]]) -> Condition:
         raise UnsupportedRequest("the weights of --loa must not be negative and must sum to more than zero")
     shapes = {tuple(c.states.shape) for c, _ in parts}
     if len(shapes) != 1:
-        raise UnsupportedRequest(
-            f"the stored conditions have different shapes {sorted(shapes)}; they come from different models"
-        )
+        raise UnsupportedRequest(f"the stored conditions have different shapes {sorted(shapes)}; they come from different models")
     states = torch.stack([c.states * (weight / total) for c, weight in parts]).sum(0)
     return Condition("loa", states, parts[0][0].mask)
 

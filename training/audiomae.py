@@ -48,12 +48,7 @@ class MaskedAutoencoder(nn.Module):
             x = block(x)
         x = self.head(self.norm(x))
         p, (rows, columns) = config.patch, config.grid
-        target = (
-            mel.unflatten(1, (rows, p))
-            .unflatten(3, (columns, p))
-            .permute(0, 1, 3, 2, 4)
-            .reshape(len(mel), count, p * p)
-        )
+        target = mel.unflatten(1, (rows, p)).unflatten(3, (columns, p)).permute(0, 1, 3, 2, 4).reshape(len(mel), count, p * p)
         # Normalised patches as in the paper, with a floor so that digital silence is not blown up into noise.
         target = (target - target.mean(2, keepdim=True)) / (target.std(2, keepdim=True) + 0.3)
         hidden = torch.zeros_like(order, dtype=torch.bool).scatter(1, order[:, kept:], True)
@@ -74,7 +69,5 @@ def train_audiomae(data: MelSet, folder: Path, loop: LoopConfig, *, batch: int =
             value = model(mel, order)
         return {"loss": value.float()}
 
-    modules.load_state_dict(
-        train(modules, loss, loop, folder, settings={"stage": "audiomae", "batch": batch}, on_log=on_log)
-    )
+    modules.load_state_dict(train(modules, loss, loop, folder, settings={"stage": "audiomae", "batch": batch}, on_log=on_log))
     return model.encoder.eval()

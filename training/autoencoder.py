@@ -89,8 +89,24 @@ def train_vae(
         kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
         return {"loss": l1 + 0.25 * slope + 1e-4 * kl, "l1": l1, "slope": slope, "kl": kl}
 
-    averaged = train(
-        modules, loss, config, folder, settings={"stage": "vae", "batch": batch, "crop": crop}, on_log=on_log
-    )
+    averaged = train(modules, loss, config, folder, settings={"stage": "vae", "batch": batch, "crop": crop}, on_log=on_log)
     modules.load_state_dict(averaged)
     return vae.eval()
+
+
+@torch.no_grad()
+def whiten(vae: AutoencoderKL, latents: Tensor) -> None:
+    """Give every latent channel zero mean and unit variance over ``latents`` [N, C, T, F], exactly.
+
+    The change of scale goes into the 1x1 convolutions on both sides of the latent, so that decode(encode(x)) stays as it was and
+    diffusion meets the variance that its noise schedule assumes in every channel, not only on average.
+    """
+    mean, std = latents.float().mean(dim=(0, 2, 3)), latents.float().std(dim=(0, 2, 3))
+    to, back = vae.quant_conv, vae.post_quant_conv
+    count = len(mean)
+    to.weight[:count] /= std[:, None, None, None]
+    to.bias[:count] = (to.bias[:count] - mean) / std
+    to.bias[count:] -= 2 * std.log()
+    back.bias += (back.weight[:, :, 0, 0] * mean).sum(1)
+    back.weight *= std[None, :, None, None]
+    vae.register_to_config(scaling_factor=1.0)

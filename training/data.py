@@ -14,7 +14,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -90,16 +90,15 @@ def recording_path(folder: Path, index: int) -> Path:
     return folder / str(recordings()[index]["file"])
 
 
-def write_part(
-    make: Callable[[tuple[int, int]], tuple[np.ndarray, np.ndarray]], jobs: list[tuple[int, int]], stem: Path
-) -> None:
+def write_part(make: Callable[[tuple[int, int]], tuple[np.ndarray, np.ndarray]], jobs: list[tuple[int, int]], stem: Path) -> None:
     """All clips of one part; the JSON list comes last, so its presence means that the arrays are whole."""
     waves = np.lib.format.open_memmap(f"{stem}_wav.npy", "w+", np.int16, (len(jobs), SAMPLES))
     mels = np.lib.format.open_memmap(f"{stem}_mel.npy", "w+", np.float16, (len(jobs), 512, 64))
     with ProcessPoolExecutor() as pool:
         for row, (wave, mel) in enumerate(pool.map(make, jobs, chunksize=32)):
             waves[row], mels[row] = wave, mel
-    waves.flush(), mels.flush()
+    waves.flush()
+    mels.flush()
     Path(f"{stem}.json").write_text(json.dumps(jobs))
 
 
@@ -125,9 +124,8 @@ class MelSet:
         """Map ``proc`` and ``rec_train`` of a folder that ``python -m training.data`` wrote."""
         names, rows = list(CLASSES), recordings()
 
-        def arrays(part: str) -> Iterator[np.ndarray]:
-            yield np.load(folder / f"{part}_mel.npy", mmap_mode="r")
-            yield np.load(folder / f"{part}_wav.npy", mmap_mode="r")
+        def arrays(part: str) -> tuple[np.ndarray, np.ndarray]:
+            return np.load(folder / f"{part}_mel.npy", mmap_mode="r"), np.load(folder / f"{part}_wav.npy", mmap_mode="r")
 
         proc = json.loads((folder / "proc.json").read_text())
         rec = json.loads((folder / "rec_train.json").read_text())

@@ -100,9 +100,7 @@ def train_unet(
         truth = torch.stack([loas[s][i] for s, i in clips]).float()
         switch = torch.from_numpy(draw.random(batch) < TRUE_LOA_SHARE)
         loa = torch.where(switch[:, None, None], truth, written[rows])
-        drop_all, drop_loa, drop_text = (
-            torch.from_numpy(draw.random(batch) < p) for p in (DROP_ALL, DROP_LOA, DROP_TEXT)
-        )
+        drop_all, drop_loa, drop_text = (torch.from_numpy(draw.random(batch) < p) for p in (DROP_ALL, DROP_LOA, DROP_TEXT))
         loa = loa.masked_fill((drop_all | drop_loa)[:, None, None], 0.0)
         # "Nothing" is zeros, fully attended: the form of the null condition at inference.
         nothing = drop_all | drop_text

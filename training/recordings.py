@@ -215,9 +215,7 @@ def _unzlib(packed: bytes) -> bytes:
     if size > MAX_MEMBER_BYTES:
         raise BrokenArchive(f"a zlib entry claims {size} bytes; at most {MAX_MEMBER_BYTES} are read")
     try:
-        data = zlib.decompressobj().decompress(
-            packed[4:], size + 1
-        )  # one more shows an entry that is longer than it says
+        data = zlib.decompressobj().decompress(packed[4:], size + 1)  # one more shows an entry that is longer than it says
     except zlib.error as error:
         raise BrokenArchive(f"a zlib entry does not unpack: {error}") from error
     if len(data) != size:
@@ -341,9 +339,7 @@ def debian_package(name: str, scratch: Path) -> Iterator[PackageFiles]:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=folder, env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True, check=False)
     if done.returncode:
         said = "; ".join(line for line in done.stderr.splitlines() if line.startswith(("E:", "dpkg-deb: error")))
         hint = "try `apt-get update` first" if command[0] == "apt-get" else "is the disk full?"
@@ -452,9 +448,7 @@ def _rebuild_one(row: Recording, files: PackageFiles, out_dir: Path, report: Rep
     _write_whole(out_dir / row.file, opus(samples))
     report.rebuilt.append(row)
     seconds = len(samples) / SAMPLE_RATE
-    if abs(seconds - row.seconds) > max(
-        0.1, 0.05 * row.seconds
-    ):  # resamplers differ by a few frames, other sounds by more
+    if abs(seconds - row.seconds) > max(0.1, 0.05 * row.seconds):  # resamplers differ by a few frames, other sounds by more
         report.changed.append((row, seconds))
 
 

@@ -63,7 +63,5 @@ def train_tower(
         value = nn.functional.cross_entropy(logits, truth, label_smoothing=0.05)
         return {"loss": value, "right": (logits.argmax(1) == truth).float().mean()}
 
-    modules.load_state_dict(
-        train(modules, loss, loop, folder, settings={"stage": "tower", "batch": batch}, on_log=on_log)
-    )
+    modules.load_state_dict(train(modules, loss, loop, folder, settings={"stage": "tower", "batch": batch}, on_log=on_log))
     return tower.eval()

@@ -54,9 +54,7 @@ class CaptionBank:
         torch.save({"texts": texts, "states": states, "mask": mask}, path)
         return cls(tuple(texts), states, mask, rows)
 
-    def conditions(
-        self, rows: list[int], noise: float = 0.0, generator: torch.Generator | None = None
-    ) -> tuple[Condition, Condition]:
+    def conditions(self, rows: list[int], noise: float = 0.0, generator: torch.Generator | None = None) -> tuple[Condition, Condition]:
         """(sentence [B, 1, 384], tokens [B, 32, 384]); ``noise`` is the scale of a perturbation relative to the states."""
         states, mask = self.states[rows].float(), self.mask[rows]
         if noise:
@@ -118,7 +116,5 @@ def train_writer(
         free = (writer(first, second).states - target).pow(2).mean()
         return {"loss": forced + free, "forced": forced, "free": free}
 
-    modules.load_state_dict(
-        train(modules, loss, loop, folder, settings={"stage": "translator", "batch": batch}, on_log=on_log)
-    )
+    modules.load_state_dict(train(modules, loss, loop, folder, settings={"stage": "translator", "batch": batch}, on_log=on_log))
     return writer.eval()
