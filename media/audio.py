@@ -6,22 +6,30 @@ Knows samples and sound files. Does not know models. Foreign files go through ``
 from __future__ import annotations
 
 import io
-import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from media.refs import MediaError, MediaTooLarge, MissingMedia, UnreadableMedia, write_whole
+from media import tags as tagging
+from media.refs import MediaError, MediaTooLarge, MissingMedia, UnreadableMedia, require_file, write_whole
 
 MAX_SECONDS = 600.0
+MAX_CHANNELS = 8
+MAX_VALUES = 64_000_000  # samples times channels: 256 MB as float32
+RATES = (1_000, 384_000)  # Hz
+_BLOCK = 1 << 18  # values that are decoded at a time
 _FORMATS = {
     "wav": ("WAV", "PCM_16"),
     "flac": ("FLAC", "PCM_16"),
     "ogg": ("OGG", "VORBIS"),
     "mp3": ("MP3", "MPEG_LAYER_III"),
 }
+# What libsndfile may decode. It knows 25 containers and 30 codings; the ADPCM ones had memory bugs.
+_CONTAINERS = {"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "MPEG"}
+_CODINGS = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "VORBIS", "OPUS"}
+_CODINGS |= {"MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"}
 
 
 @dataclass(frozen=True)
@@ -45,135 +53,175 @@ class Audio:
 
     def mono(self) -> Audio:
         """The mean of the channels."""
-        return (
-            self
-            if self.channels == 1
-            else Audio(self.samples.mean(0, keepdims=True, dtype=np.float32), self.sample_rate)
-        )
+        return self if self.channels == 1 else Audio(self.samples.mean(0, keepdims=True, dtype=np.float32), self.sample_rate)
 
 
-def read_audio(
-    path: Path, sample_rate: int | None = None, mono: bool = False, max_seconds: float = MAX_SECONDS
-) -> Audio:
+def read_audio(path: Path, sample_rate: int | None = None, mono: bool = False, max_seconds: float = MAX_SECONDS) -> Audio:
     """Read a sound file (or the first sound stream of a video).
 
     Args:
         sample_rate: resample to it; None keeps the file's.
+        mono: the mean of the channels.
+
+    Returns:
+        Audio; values beyond full scale (floating-point files, lossy codecs) are clipped to [-1, 1].
 
     Raises:
-        MissingMedia, UnreadableMedia, MediaTooLarge (longer than ``max_seconds``).
+        MissingMedia, UnreadableMedia, MediaTooLarge (longer than ``max_seconds``, too many channels or samples).
     """
-    import soundfile
-
-    if not path.is_file():
-        raise MissingMedia(f"there is no file {path}")
+    require_file(path)
+    parts = []
     try:
-        with soundfile.SoundFile(path) as file:
-            if file.frames / file.samplerate > max_seconds:
-                raise MediaTooLarge(
-                    f"the sound lasts {file.frames / file.samplerate:.0f} s, the limit is {max_seconds:g} s; cut it"
-                )
-            samples, rate = file.read(dtype="float32", always_2d=True).T, file.samplerate
+        rate, blocks = open_blocks(path, max_seconds)
+        for block in blocks:
+            if not np.isfinite(block).all():
+                raise UnreadableMedia("the sound holds values that are not numbers (NaN or infinite); export it again")
+            parts.append(block.mean(0, keepdims=True, dtype=np.float32) if mono else block)
     except MediaError:
         raise
+    except MemoryError:
+        raise MediaTooLarge("decoding the sound takes more memory than there is; cut it or mix it down") from None
     except Exception:  # decoders fail in many ways on foreign bytes; none of their texts is for people
-        samples, rate = _read_with_av(path, max_seconds)
-    if samples.shape[1] == 0 or not np.isfinite(samples).all():
-        raise UnreadableMedia("the sound is empty or holds values that are not numbers; export it again")
-    audio = Audio(np.ascontiguousarray(samples, np.float32), rate)
-    audio = audio.mono() if mono else audio
+        raise UnreadableMedia("the sound cannot be decoded; give a whole WAV, FLAC, OGG or MP3 file") from None
+    if not parts:
+        raise UnreadableMedia("the sound is empty; give a file with at least one sample")
+    audio = Audio(np.clip(np.concatenate(parts, axis=1), -1.0, 1.0), rate)
     return resample(audio, sample_rate) if sample_rate else audio
 
 
-def _read_with_av(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
-    from media.video import open_container
+def open_blocks(path: Path, max_seconds: float) -> tuple[int, Iterator[np.ndarray]]:
+    """Sample rate and blocks [C, n] float32. libsndfile where it knows the file, FFmpeg for the rest (AAC, videos)."""
+    import soundfile
 
     try:
-        with open_container(path) as container:
-            if not container.streams.audio:
-                raise UnreadableMedia("the file holds no sound; give a WAV, FLAC, OGG, MP3 or a video with sound")
-            stream = container.streams.audio[0]
-            rate, parts, total = int(stream.rate), [], 0
-            for frame in container.decode(stream):
-                block = frame.to_ndarray()
-                if not frame.format.is_planar:
-                    block = block.reshape(-1, frame.layout.nb_channels).T
-                if block.dtype.kind == "i":
-                    block = block.astype(np.float32) / np.iinfo(block.dtype).max
-                parts.append(block.astype(np.float32))
-                total += block.shape[1]
-                if total > max_seconds * rate:
-                    raise MediaTooLarge(f"the sound is longer than the limit of {max_seconds:g} s; cut it")
-    except MediaError:
-        raise
+        file = soundfile.SoundFile(path)
     except Exception:
-        raise UnreadableMedia("the sound cannot be decoded; give a WAV, FLAC, OGG or MP3 file") from None
-    if not parts:
+        return _av_blocks(path, max_seconds)  # which says what is wrong, if it does not know the file either
+    if file.format not in _CONTAINERS or file.subtype not in _CODINGS:
+        file.close()
+        raise UnreadableMedia(
+            f"the sound is {file.subtype} in {file.format}, which loa does not decode; give WAV (PCM), FLAC, OGG or MP3"
+        )
+    # A stream without a known length claims 2**63 - 1 frames: then the blocks are counted.
+    _check_size(file.samplerate, file.channels, file.frames if file.frames < 2**62 else 0, max_seconds)
+    return file.samplerate, _counted(_sndfile_blocks(file), file.samplerate, max_seconds)
+
+
+def _sndfile_blocks(file: object) -> Iterator[np.ndarray]:
+    with file:  # type: ignore[attr-defined]
+        size = max(1, _BLOCK // file.channels)  # type: ignore[attr-defined]
+        while len(block := file.read(size, dtype="float32", always_2d=True)):  # type: ignore[attr-defined]
+            yield np.ascontiguousarray(block.T)
+
+
+def _av_blocks(path: Path, max_seconds: float) -> tuple[int, Iterator[np.ndarray]]:
+    """The first sound stream, through FFmpeg; rate and channels are those of the first decoded frame."""
+    frames = _av_frames(path, max_seconds)
+    rate, first = next(frames, (0, np.zeros((1, 0), np.float32)))
+    if not rate:
         raise UnreadableMedia("the sound is empty; give a file with at least one sample")
-    return np.concatenate(parts, axis=1), rate
+
+    def blocks() -> Iterator[np.ndarray]:
+        yield first
+        for other, block in frames:
+            if other != rate or len(block) != len(first):
+                raise UnreadableMedia("the sound changes its rate or channels on the way; export it again")
+            yield block
+
+    return rate, _counted(blocks(), rate, max_seconds)
+
+
+def _av_frames(path: Path, max_seconds: float) -> Iterator[tuple[int, np.ndarray]]:
+    from media.video import open_container
+
+    with open_container(path) as container:
+        stream = next((s for s in container.streams.audio if s.codec_context is not None), None)
+        if stream is None:
+            raise UnreadableMedia("the file holds no sound; give a WAV, FLAC, OGG, MP3 or a video with sound")
+        claimed = max(float(container.duration or 0) / 1e6, float(stream.duration or 0) * float(stream.time_base or 0))
+        if claimed > max_seconds + 1:  # headers count the codec's padding as well
+            raise MediaTooLarge(f"the sound lasts {claimed:.0f} s, the limit is {max_seconds:g} s; cut it")
+        for frame in container.decode(stream):
+            block: np.ndarray = frame.to_ndarray()
+            if not frame.format.is_planar:
+                block = block.reshape(-1, frame.layout.nb_channels).T
+            if block.dtype == np.uint8:
+                block = (block.astype(np.float32) - 128) / 128
+            elif block.dtype.kind == "i":
+                block = block.astype(np.float32) / 2.0 ** (8 * block.itemsize - 1)
+            yield int(frame.sample_rate), np.ascontiguousarray(block, np.float32)
+
+
+def _counted(blocks: Iterator[np.ndarray], rate: int, max_seconds: float) -> Iterator[np.ndarray]:
+    """The blocks, as long as their sum stays within the limits: a header may lie about its length."""
+    total = 0
+    for block in blocks:
+        total += block.shape[1]
+        _check_size(rate, len(block), total, max_seconds)
+        yield block
+
+
+def _check_size(rate: int, channels: int, frames: int, max_seconds: float) -> None:
+    if not RATES[0] <= rate <= RATES[1]:
+        raise UnreadableMedia(f"the sound claims {rate} samples a second, loa takes {RATES[0]} to {RATES[1]}; resample it")
+    if channels > MAX_CHANNELS:
+        raise MediaTooLarge(f"the sound has {channels} channels, the limit is {MAX_CHANNELS}; mix it down")
+    if frames > max_seconds * rate:
+        raise MediaTooLarge(f"the sound lasts {frames / rate:.0f} s or more, the limit is {max_seconds:g} s; cut it")
+    if frames * channels > MAX_VALUES:
+        raise MediaTooLarge(
+            f"the sound has {frames * channels / 1e6:.0f} million values, the limit is {MAX_VALUES / 1e6:.0f}; "
+            "lower its sample rate or mix it down"
+        )
 
 
 def encode_audio(audio: Audio, form: str, tags: Mapping[str, str] | None = None) -> bytes:
-    """The bytes of a sound file; ``form`` is wav, flac, ogg or mp3. WAV is 16-bit PCM; equal input gives equal bytes."""
+    """The bytes of a sound file; ``form`` is wav, flac, ogg or mp3. Equal input gives equal bytes.
+
+    WAV and FLAC hold 16-bit integers, sample = value / 32768: what was read from such a file is written back without loss.
+
+    Raises:
+        UnreadableMedia: unknown ``form``, or a rate or channel count that it cannot hold.
+        ValueError: values that are not numbers, or a tag that nobody reads back.
+    """
     import soundfile
 
     if form not in _FORMATS:
         raise UnreadableMedia(f"'.{form}' cannot be written; choose one of {', '.join('.' + f for f in _FORMATS)}")
+    tags = dict(tags or {})
+    if unknown := set(tags) - set(tagging.NAMES):
+        raise ValueError(f"tags are {', '.join(tagging.NAMES)}, got {', '.join(sorted(unknown))}")
+    if not np.isfinite(audio.samples).all():
+        raise ValueError("a sound with values that are not numbers cannot be written")
     container, subtype = _FORMATS[form]
+    samples = np.clip(audio.samples.T, -1.0, 1.0)
+    if subtype == "PCM_16":
+        samples = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
     buffer = io.BytesIO()
-    with soundfile.SoundFile(buffer, "w", audio.sample_rate, audio.channels, subtype, format=container) as file:
-        for name, text in (tags or {}).items() if form != "wav" else ():
-            setattr(file, name, text)
-        file.write(np.clip(audio.samples.T, -1.0, 1.0))
-    return buffer.getvalue() if form != "wav" else _with_info(buffer.getvalue(), tags or {})
-
-
-# libsndfile drops WAV tags of more than 2 kB without a word, and provenance is longer: the INFO list is written and read here.
-_INFO = {
-    "title": b"INAM",
-    "artist": b"IART",
-    "comment": b"ICMT",
-    "software": b"ISFT",
-    "copyright": b"ICOP",
-    "date": b"ICRD",
-}
-
-
-def _with_info(wav: bytes, tags: Mapping[str, str]) -> bytes:
-    """RIFF bytes with a LIST/INFO chunk of the tags at the end."""
-    if not tags:
-        return wav
-    entries = b""
-    for name, text in tags.items():
-        raw = text.encode() + b"\0"
-        entries += _INFO[name] + struct.pack("<I", len(raw)) + raw + b"\0" * (len(raw) % 2)
-    body = wav + b"LIST" + struct.pack("<I", len(entries) + 4) + b"INFO" + entries
-    return body[:4] + struct.pack("<I", len(body) - 8) + body[8:]
-
-
-def _read_info(wav: bytes) -> dict[str, str]:
-    """The tags that ``_with_info`` wrote."""
-    names = {code: name for name, code in _INFO.items()}
-    found: dict[str, str] = {}
-    at = 12
-    while at + 8 <= len(wav):
-        code, size = wav[at : at + 4], struct.unpack("<I", wav[at + 4 : at + 8])[0]
-        if code == b"LIST" and wav[at + 8 : at + 12] == b"INFO":
-            inner, end = at + 12, min(at + 8 + size, len(wav))
-            while inner + 8 <= end:
-                key, length = wav[inner : inner + 4], struct.unpack("<I", wav[inner + 4 : inner + 8])[0]
-                if key in names:
-                    found[names[key]] = wav[inner + 8 : inner + 8 + length].rstrip(b"\0").decode(errors="replace")
-                inner += 8 + length + length % 2
-        at += 8 + size + size % 2
-    return found
+    try:
+        with soundfile.SoundFile(buffer, "w", audio.sample_rate, audio.channels, subtype, format=container) as file:
+            for name, text in tags.items() if form in ("flac", "ogg") else ():
+                setattr(file, name, text)
+            # In blocks: libsndfile's Vorbis encoder takes a whole call on the stack and crashes on ten minutes at once.
+            for start in range(0, len(samples), _BLOCK):
+                file.write(samples[start : start + _BLOCK])
+    except soundfile.LibsndfileError:
+        raise UnreadableMedia(
+            f"'.{form}' cannot hold {audio.channels} channels at {audio.sample_rate} Hz; write a .wav, or resample"
+        ) from None
+    data = buffer.getvalue()
+    if form == "ogg":
+        return tagging.with_ogg_serial(data, 0)
+    if form == "wav" and tags:
+        return tagging.with_info(data, tags)
+    return tagging.with_id3(data, tags) if form == "mp3" and tags else data
 
 
 def write_audio(path: Path, audio: Audio, tags: Mapping[str, str] | None = None) -> None:
     """Write a sound file, whole or not at all; the format follows the suffix.
 
     Args:
-        tags: title, comment, software, …; ``comment`` carries loa's provenance.
+        tags: title, artist, comment, software, copyright, date; ``comment`` carries loa's provenance.
 
     Raises:
         MediaError: unknown suffix. OSError: the folder is missing or full.
@@ -182,20 +230,20 @@ def write_audio(path: Path, audio: Audio, tags: Mapping[str, str] | None = None)
 
 
 def read_tags(path: Path) -> dict[str, str]:
-    """Text tags of a sound file (title, comment, software, …); empty where there are none.
+    """Text tags of a sound file; empty where there are none. No decoder is involved, so the file may be a foreign one.
 
     Raises:
-        MissingMedia, UnreadableMedia.
+        MissingMedia, UnreadableMedia (no sound file by its first bytes).
     """
-    import soundfile
+    from media.guard import sniff_file
 
-    if not path.is_file():
-        raise MissingMedia(f"there is no file {path}")
+    kind = sniff_file(path)[1]
+    if kind != "audio":
+        raise UnreadableMedia(f"{path.name} is a {kind}; give a sound file (WAV, FLAC, OGG, MP3)")
     try:
-        with soundfile.SoundFile(path) as file:
-            return _read_info(path.read_bytes()) if file.format == "WAV" else dict(file.copy_metadata())
-    except Exception:
-        raise UnreadableMedia(f"{path.name} is not a sound file that loa reads (WAV, FLAC, OGG, MP3)") from None
+        return tagging.read(path)
+    except OSError as error:
+        raise MissingMedia(f"{path} cannot be read: {error.strerror}") from None
 
 
 def resample(audio: Audio, sample_rate: int) -> Audio:
@@ -209,9 +257,15 @@ def resample(audio: Audio, sample_rate: int) -> Audio:
 
 
 def loudness_lufs(audio: Audio) -> float:
-    """Integrated loudness in LUFS (ITU-R BS.1770); -inf for silence and for less than 0.4 s."""
+    """Integrated loudness in LUFS (ITU-R BS.1770); -inf for silence and for less than 0.4 s.
+
+    Raises:
+        ValueError: samples that are not numbers (they would come out as silence).
+    """
     import pyloudnorm
 
+    if not np.isfinite(audio.samples).all():
+        raise ValueError("samples that are not numbers have no loudness")
     if audio.seconds < 0.4:
         return float("-inf")
     return float(pyloudnorm.Meter(audio.sample_rate).integrated_loudness(audio.samples.T.astype(np.float64)))
@@ -221,6 +275,8 @@ def crossfade(first: Audio, second: Audio, seconds: float) -> Audio:
     """``first`` then ``second``, overlapping by ``seconds`` with equal-power ramps (sin² + cos² = 1)."""
     if first.sample_rate != second.sample_rate or first.channels != second.channels:
         raise ValueError("crossfade wants two sounds of one rate and channel count")
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"crossfade wants an overlap of 0 s or more, got {seconds:g}")
     size = min(round(seconds * first.sample_rate), first.samples.shape[1], second.samples.shape[1])
     angle = (np.arange(size, dtype=np.float32) + 0.5) / max(size, 1) * np.float32(np.pi / 2)
     head, tail = first.samples[:, : first.samples.shape[1] - size], first.samples[:, first.samples.shape[1] - size :]

@@ -6,9 +6,13 @@ and little time, so that a decoder's crash is one clear line here. A made sound 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +20,35 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from media.audio import Audio
-from media.refs import Kind, MediaError, MediaTooLarge, MissingMedia, UnreadableMedia
+from media.refs import Kind, MediaError, MediaTooLarge, MissingMedia, UnreadableMedia, require_file, shown
 
 MAX_BYTES = 512 * 2**20
-CHILD_SECONDS = 20.0
 CHILD_BYTES = 4 * 2**30  # address space; decoders map much more than they use
-_CHILD_EXITS: dict[int, type[MediaError]] = {10: UnreadableMedia, 11: MediaTooLarge}
+CHILD_CPU_SECONDS = 15  # for one file
+CHILD_SECONDS = 30.0  # on the clock for one file: a busy machine gives us half a core
+READY = "ready"  # the child's first line: what goes wrong before it is the installation's fault, not a file's
+_FAULTS: dict[str, type[MediaError]] = {kind.__name__: kind for kind in (UnreadableMedia, MediaTooLarge, MissingMedia)}
+_KNOWN = "loa reads PNG, JPEG, WEBP, WAV, FLAC, OGG, MP3, MP4, MKV, WEBM and MOV"
+# What people and attackers hand in most often, so that the refusal can say what it was.
+_FOREIGN = (
+    (rb"\s*#EXTM3U", "a playlist (M3U), which only points to other files"),
+    (rb"\s*ffconcat", "a playlist (ffconcat), which only points to other files"),
+    (rb"\s*\[playlist\]", "a playlist (PLS), which only points to other files"),
+    (rb"\s*(concat|subfile|https?|rtsp|file|ftp|data):", "an address in a text file"),
+    (rb"RIFF....AVI ", "an AVI video"),
+    (rb"GIF8[79]a", "a GIF"),
+    (rb"BM", "a BMP picture"),
+    (rb"(II\*\0|MM\0\*)", "a TIFF picture"),
+    (rb"....ftyp(heic|heix|mif1|msf1|avif|avis|hevc)", "a HEIC or AVIF picture"),
+    (rb"MThd", "a MIDI file"),
+    (rb"FORM....AIF[FC]", "an AIFF sound"),
+    (rb"caff", "a CAF sound"),
+    (rb"%PDF", "a PDF"),
+    (rb"PK\x03\x04", "a ZIP archive or an office document"),
+    (rb"\x1f\x8b", "a gzip archive"),
+    (rb"\x7fELF|MZ", "a program"),
+    (rb"\s*<(\?xml|svg|!doctype|html|MPD)", "a web page, an SVG or another XML text"),
+)
 
 
 class GuardReport(BaseModel):
@@ -39,10 +66,9 @@ class GuardReport(BaseModel):
 
 
 @dataclass(frozen=True)
-class Admitted:
-    """A foreign file that was read once: what is stored is what was checked."""
+class Proof:
+    """What a foreign file turned out to be when it was decoded in the child."""
 
-    data: bytes
     mime: str
     kind: Kind
 
@@ -82,7 +108,12 @@ def _db(level: float) -> float:
 
 
 def sniff(head: bytes) -> tuple[str, Kind]:
-    """MIME type and kind by the first bytes of a file. Raises UnreadableMedia for anything that is not on the list."""
+    """MIME type and kind by the first bytes (64 are enough). Raises UnreadableMedia for anything that is not on the list."""
+    if not head:
+        raise UnreadableMedia("the file is empty; give a picture, a sound or a video")
+    for pattern, what in _FOREIGN:
+        if re.match(pattern, head, re.IGNORECASE | re.DOTALL):
+            raise UnreadableMedia(f"the content is {what}; {_KNOWN}")
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png", "image"
     if head.startswith(b"\xff\xd8\xff"):
@@ -97,61 +128,150 @@ def sniff(head: bytes) -> tuple[str, Kind]:
         return "audio/ogg", "audio"
     if head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 in (0xE2, 0xE4, 0xE6)):
         return "audio/mpeg", "audio"
-    if head[4:8] == b"ftyp":
-        return ("audio/mp4", "audio") if head[8:11] == b"M4A" else ("video/mp4", "video")
     if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return "video/x-matroska", "video"
-    if not head:
-        raise UnreadableMedia("the file is empty; give a picture, a sound or a video")
-    raise UnreadableMedia(
-        "the content is of no known type; loa reads PNG, JPEG, WEBP, WAV, FLAC, OGG, MP3, MP4, MKV, WEBM and MOV"
-    )
+        return ("video/webm" if b"webm" in head[:64] else "video/x-matroska"), "video"
+    if head[4:8] == b"ftyp":
+        return _sniff_brand(head[8:12])
+    if head[4:8] in (b"moov", b"mdat", b"wide"):  # QuickTime from before 2001
+        return "video/quicktime", "video"
+    raise UnreadableMedia(f"the content is of no known type (it starts with {head[:8].hex(' ')}); {_KNOWN}")
 
 
-def admit(path: Path) -> Admitted:
-    """Read a foreign file once and prove in a child process that it decodes within the limits.
+def _sniff_brand(brand: bytes) -> tuple[str, Kind]:
+    """Type by the brand of an ISO base media file."""
+    if brand.startswith((b"M4A", b"M4B")):
+        return "audio/mp4", "audio"
+    return ("video/quicktime" if brand == b"qt  " else "video/mp4"), "video"
+
+
+def sniff_file(path: Path) -> tuple[str, Kind]:
+    """``sniff`` of a file, and the first look at it: it exists, is a plain file and has no more than ``MAX_BYTES``.
+
+    Raises:
+        MissingMedia, UnreadableMedia, MediaTooLarge; the message names the file.
+    """
+    try:
+        require_file(path)
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise MediaTooLarge(f"it has {size / 2**20:.0f} MB, the limit is {MAX_BYTES // 2**20} MB; cut or compress it")
+        with path.open("rb") as file:
+            return sniff(file.read(64))
+    except MissingMedia:
+        raise
+    except MediaError as error:
+        raise type(error)(f"{shown(path)}: {error}") from None
+    except OSError as error:  # no permission, a broken disk
+        raise MissingMedia(f"'{shown(path)}' cannot be read: {error.strerror}; check its permissions") from None
+
+
+def take_copy(source: Path, target: Path) -> str:
+    """Copy a foreign file and give its sha256 (64 hexadecimal digits); the memory used does not grow with it.
+
+    Raises:
+        MissingMedia: unreadable. MediaTooLarge: it goes on beyond ``MAX_BYTES``, whatever its size claimed.
+    """
+    digest, total = hashlib.sha256(), 0
+    handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as copy:
+        try:
+            with source.open("rb") as file:
+                while block := file.read(2**20):
+                    total += len(block)
+                    if total > MAX_BYTES:
+                        raise MediaTooLarge(f"{shown(source)}: it has more than {MAX_BYTES // 2**20} MB; cut or compress it")
+                    digest.update(block)
+                    copy.write(block)
+        except OSError as error:
+            raise MissingMedia(f"'{shown(source)}' cannot be read: {error.strerror}") from None
+        copy.flush()
+        os.fsync(copy.fileno())
+    return digest.hexdigest()
+
+
+def admit(path: Path) -> Proof:
+    """What a foreign file is, after a child process has decoded it within the limits.
 
     Raises:
         MissingMedia: no such file. UnreadableMedia: unknown, damaged or hostile content. MediaTooLarge: bytes, pixels, seconds.
     """
+    sniff_file(path)
+    return prove(path, shown_as=shown(path))
+
+
+def prove(path: Path, shown_as: str) -> Proof:
+    """Decode one file in a child; messages call it ``shown_as``. Raises UnreadableMedia, MediaTooLarge."""
+    (outcome,) = prove_all([path])
+    if isinstance(outcome, MediaError):
+        raise type(outcome)(f"{shown_as}: {outcome}") from None
+    return outcome
+
+
+def prove_all(paths: Sequence[Path]) -> list[Proof | MediaError]:
+    """Decode files one after the other in a child with limits on memory, time and written bytes.
+
+    A file that kills the child is unreadable; the next ones get a new child. A bad file raises nothing: it is in the answer.
+
+    Raises:
+        RuntimeError: no child can be started.
+    """
+    outcomes: list[Proof | MediaError] = []
+    while len(outcomes) < len(paths):
+        batch = [str(path.resolve()) for path in paths[len(outcomes) :][:500]]
+        said, code = _run_child(batch)
+        outcomes += said[: len(batch)]
+        if len(said) < len(batch):
+            outcomes.append(_death(code))
+    return outcomes
+
+
+def _run_child(paths: list[str]) -> tuple[list[Proof | MediaError], int]:
+    """Outcomes in order, as many as the child lived to tell, and how it ended (negative: the signal that killed it)."""
+    # -P and a clean environment: no module of the current folder is imported, and no key of ours is within a decoder's reach.
+    root = str(Path(__file__).resolve().parents[1])
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
+    search = os.pathsep.join([root, *(entry for entry in sys.path if entry)])
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "media.probe_child", *paths],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=kept | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUTF8": "1"},
+    )
     try:
-        if not path.is_file():
-            raise MissingMedia(f"there is no file {path}; check the name")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise MediaTooLarge(f"{path.name} has {size / 2**20:.0f} MB, the limit is {MAX_BYTES // 2**20} MB")
-        data = path.read_bytes()
-    except OSError as error:
-        raise MissingMedia(f"{path} cannot be read: {error.strerror}") from None
+        said, _ = child.communicate(timeout=CHILD_SECONDS * len(paths))
+        code = child.returncode
+    except subprocess.TimeoutExpired:
+        child.kill()
+        said, _ = child.communicate()
+        code = -9
+    except BaseException:  # Ctrl-C: the child goes with us
+        child.kill()
+        child.wait()
+        raise
+    lines = said.decode(errors="replace").splitlines()
+    if lines[:1] != [READY]:
+        raise RuntimeError("the process that decodes foreign files does not start; see `python -m media.probe_child`")
+    return [_outcome(line) for line in lines[1:]], code
+
+
+def _outcome(line: str) -> Proof | MediaError:
+    """One line of the child. It has met hostile bytes, so it is believed no more than any stranger."""
     try:
-        mime, kind = sniff(data[:64])
-        prove(data, kind)
-    except MediaError as error:
-        raise type(error)(f"{path.name}: {error}") from None
-    return Admitted(data, mime, kind)
+        told = json.loads(line)
+        if told.get("fault") in _FAULTS:
+            return _FAULTS[told["fault"]](re.sub(r"[^\x20-\x7e]", "", str(told["message"]))[:300])
+        mime, kind = str(told["mime"]), told["kind"]
+        if kind in ("image", "audio", "video") and re.fullmatch(r"(image|audio|video)/[a-z0-9-]{2,20}", mime):
+            return Proof(mime, kind)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return UnreadableMedia("it cannot be decoded; export it again")
 
 
-def prove(data: bytes, kind: Kind) -> None:
-    """Decode in a child with limits on memory, time and written bytes. The child gets a copy, so the file cannot change between."""
-    import tempfile
+def _death(code: int) -> MediaError:
+    """Why a child that said nothing about a file ended."""
+    import signal
 
-    with tempfile.NamedTemporaryFile(prefix="loa-probe-") as copy:
-        copy.write(data)
-        copy.flush()
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "media.probe_child", kind, copy.name],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=CHILD_SECONDS,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"},
-            )
-        except subprocess.TimeoutExpired:
-            raise MediaTooLarge(
-                f"decoding takes longer than {CHILD_SECONDS:g} s; give a shorter or smaller file"
-            ) from None
-    if done.returncode != 0:
-        fault = _CHILD_EXITS.get(done.returncode, UnreadableMedia)
-        known = done.returncode in _CHILD_EXITS and done.stdout
-        said = done.stdout.decode(errors="replace").strip() if known else "it cannot be decoded; export it again"
-        raise fault(said)
+    if -code in (signal.SIGXCPU, signal.SIGPROF, signal.SIGALRM, signal.SIGKILL):
+        return MediaTooLarge(f"decoding takes more than {CHILD_CPU_SECONDS} s; give a shorter or smaller file")
+    return UnreadableMedia("it cannot be decoded; export it again")

@@ -9,11 +9,11 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 if TYPE_CHECKING:
     from media.audio import Audio
@@ -45,10 +45,17 @@ class MediaRef(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str  # "sha256:" and 64 hexadecimal digits
+    id: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
     kind: Kind
     mime: str
     span: tuple[float, float] | None = None
+
+    @field_validator("span")
+    @classmethod
+    def _is_a_span(cls, span: tuple[float, float] | None) -> tuple[float, float] | None:
+        if span is not None and not 0 <= span[0] < span[1] < float("inf"):
+            raise ValueError(f"a span runs from a second to a later one, got {span[0]:g} to {span[1]:g}")
+        return span
 
 
 class MediaStore:
@@ -58,26 +65,43 @@ class MediaStore:
         self.root = root
 
     def put_bytes(self, data: bytes, mime: str, kind: Kind) -> MediaRef:
-        """Store trusted bytes (our own results). The same bytes give the same id."""
-        ref = MediaRef(id="sha256:" + hashlib.sha256(data).hexdigest(), kind=kind, mime=mime)
-        path = self._place(ref.id)
-        if not path.with_suffix(".json").is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, data)
-            # The description comes last: its presence means that the content is whole.
-            write_whole(path.with_suffix(".json"), json.dumps({"kind": kind, "mime": mime}).encode())
-        return ref
+        """Store trusted bytes (our own results). The same bytes give the same id.
+
+        What the store knows already keeps its first kind and mime: identity is content.
+        """
+        name = "sha256:" + hashlib.sha256(data).hexdigest()
+        if name in self:
+            return self.ref(name)
+        path = self._place(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, data, mode=0o600)
+        return self._describe(name, mime, kind)
 
     def put_file(self, path: Path) -> MediaRef:
         """Store a foreign file, after the guard has seen that it is what its content says and that it decodes.
 
+        The file is copied first and the copy is looked at, so that what is stored is what was checked.
+
         Raises:
             MissingMedia, UnreadableMedia, MediaTooLarge.
         """
-        from media.guard import admit
+        from media.guard import prove, sniff_file, take_copy
 
-        admitted = admit(path)
-        return self.put_bytes(admitted.data, admitted.mime, admitted.kind)
+        path = Path(path)
+        sniff_file(path)
+        self.root.mkdir(parents=True, exist_ok=True)
+        part = self.root / f".loa-{secrets.token_hex(8)}.part"
+        try:
+            name = "sha256:" + take_copy(path, part)
+            if name in self:  # proved when it came in for the first time
+                return self.ref(name)
+            proof = prove(part, shown_as=shown(path))
+            place = self._place(name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(part, place)
+        finally:
+            part.unlink(missing_ok=True)
+        return self._describe(name, proof.mime, proof.kind)
 
     def put_audio(self, audio: Audio) -> MediaRef:
         """Store a sound as 16-bit WAV; equal samples give equal bytes."""
@@ -89,18 +113,21 @@ class MediaStore:
         """Where the content lies. Raises MissingMedia."""
         name = ref if isinstance(ref, str) else ref.id
         place = self._place(name)
-        if not place.with_suffix(".json").is_file():
+        if not (place.with_suffix(".json").is_file() and place.is_file()):
             raise MissingMedia(f"there is no media '{name[:19]}…' in the store {self.root}; attach the file again")
         return place
 
     def ref(self, name: str) -> MediaRef:
         """The full reference of an id. Raises MissingMedia."""
-        fields = json.loads(self.path(name).with_suffix(".json").read_text())
-        return MediaRef(id=name, **fields)
-
-    def __contains__(self, ref: MediaRef | str) -> bool:
+        description = self.path(name).with_suffix(".json")
         try:
-            self.path(ref)
+            return MediaRef(id=name, **json.loads(description.read_text()))
+        except (ValueError, TypeError):
+            raise MissingMedia(f"the store's description of '{name[:19]}…' is damaged; remove {description}") from None
+
+    def __contains__(self, ref: object) -> bool:
+        try:
+            self.path(ref if isinstance(ref, MediaRef) else str(ref))
         except MissingMedia:
             return False
         return True
@@ -111,10 +138,25 @@ class MediaStore:
         digest = name.removeprefix("sha256:")
         return self.root / digest[:2] / f"{digest[2:]}.bin"
 
+    def _describe(self, name: str, mime: str, kind: Kind) -> MediaRef:
+        # The description comes last: its presence means that the content is whole.
+        description = json.dumps({"kind": kind, "mime": mime}).encode()
+        write_whole(self._place(name).with_suffix(".json"), description, mode=0o600)
+        return MediaRef(id=name, kind=kind, mime=mime)
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all: a temporary file beside it, flushed, then renamed."""
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+
+def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a file that appears whole or not at all: a temporary file beside it, flushed, then renamed.
+
+    Args:
+        mode: permissions, less the umask.
+
+    Raises:
+        OSError: no such folder, no permission, disk full. Nothing is left behind.
+    """
+    # A short name: a suffix to one of 255 bytes would be refused by the file system.
+    part = path.parent / f".loa-{secrets.token_hex(8)}.part"
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -122,5 +164,31 @@ def write_whole(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException:
-        Path(part).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
+
+
+def shown(path: Path | str) -> str:
+    """A file's name as one printable line of at most 80 characters: names come from strangers too."""
+    name = path.name if isinstance(path, Path) else path
+    clean = "".join(c if c.isprintable() else "?" for c in name)
+    return clean if len(clean) <= 80 else f"{clean[:60]}…{clean[-19:]}"
+
+
+def require_file(path: Path) -> None:
+    """Raises MissingMedia for anything that is not a plain file on this machine: nothing there, a folder, a pipe, an address."""
+    try:
+        if path.is_file():
+            return
+        folder, there = path.is_dir(), path.exists()
+    except OSError as error:  # no permission, a name that is too long
+        raise MissingMedia(f"'{shown(path)}' cannot be opened: {error.strerror}; check the name and its folder") from None
+    except ValueError:  # a NUL inside the name
+        folder = there = False
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
+        raise MissingMedia(f"'{shown(str(path))}' is an address; loa reads only files on this machine: download it first")
+    if folder:
+        raise MissingMedia(f"'{shown(path)}' is a folder; name a file in it")
+    if there:
+        raise MissingMedia(f"'{shown(path)}' is a device or a pipe; give a plain file")
+    raise MissingMedia(f"there is no file '{shown(str(path))}'; check the name")
