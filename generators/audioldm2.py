@@ -13,24 +13,35 @@ from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from generators.base import (
     Backend,
     Capabilities,
+    ConfigError,
     GenerationRequest,
     OnProgress,
     Readiness,
+    UnsupportedRequest,
 )
-from media.audio import Audio
+from media.audio import Audio, resample
 from media.mel import MelSpec, log_mel
 from media.refs import MediaRef
 
 PACKAGED = Path(__file__).resolve().parent.parent / "checkpoints"
+WEIGHING = {".json", ".safetensors", ".bin", ".txt", ".model"}  # suffixes of the files that decide the sound
 PARTS = ("unet", "vae", "vocoder", "scheduler", "language_model", "projection_model")
+READERS = {
+    "hub": ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"),
+    "nano": ("audiomae", "audio_tower", "anchors"),
+}
+
+
+if TYPE_CHECKING:
+    from generators.conditioning import Conditioner, Conditions
 
 
 class LoaConfig(BaseModel):
@@ -49,8 +60,14 @@ class LoaConfig(BaseModel):
     guidance: float = 3.5
     solver: Literal["ddim", "dpmpp_2m", "unipc"] = "ddim"
     max_seconds: float = 30.0
-    accepts: tuple[str, ...] = ("text",)
+    accepts: tuple[str, ...] = ("text", "condition")
     tasks: tuple[str, ...] = ("sound", "music")
+
+    @model_validator(mode="after")
+    def _windows_advance(self) -> LoaConfig:
+        if self.window is not None and not 0 <= self.overlap < self.window:
+            raise ValueError(f"overlap must be from 0 to window - 1, got {self.overlap} of {self.window}")
+        return self
 
 
 class AudioLDM2(Backend):
@@ -80,7 +97,12 @@ class AudioLDM2(Backend):
     @cached_property
     def config(self) -> LoaConfig:
         path = self.folder / "loa.json"
-        return LoaConfig.model_validate_json(path.read_text()) if path.is_file() else LoaConfig()
+        try:
+            return LoaConfig.model_validate_json(path.read_text()) if path.is_file() else LoaConfig()
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the whole"
+            raise ConfigError(f"{path}: {where}: {first['msg']}; mend the file or take the folder anew") from error
 
     @cached_property
     def _mel(self) -> MelSpec:
@@ -99,10 +121,40 @@ class AudioLDM2(Backend):
         )
 
     def _files(self) -> list[Path]:
-        return sorted(p for p in self.folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt", ".model"} and p.is_file())
+        return sorted(p for p in self.folder.rglob("*") if p.suffix in WEIGHING and p.is_file())
+
+    def _has(self, part: str) -> bool:
+        return any(path.suffix in WEIGHING for path in (self.folder / part).glob("*"))
+
+    @property
+    def _misfit(self) -> str:
+        """What the options ask of a checkpoint that cannot do it; "" where they fit."""
+        if self.config.encoders == "hub" and self.options.loa_mode == "zeros":
+            return f"loa_mode 'zeros' is an ablation of nano and does nothing to '{self.options.checkpoint}'; leave the option out"
+        return ""
+
+    def check(self, request: GenerationRequest) -> None:
+        super().check(request)
+        if self._misfit:
+            raise UnsupportedRequest(f"backend '{self.name}': {self._misfit}")
+        weights = [weight for _, weight in request.loa]
+        if weights and (min(weights) < 0 or sum(weights) <= 0):
+            raise UnsupportedRequest(f"the weights of --loa must not be negative and must sum to more than zero, got {weights}")
+        hub = self.config.encoders == "hub"
+        known = {"condition"} if hub else {"condition", "audio"}
+        wrong = sorted({ref.kind for ref, _ in request.loa} - known)
+        if wrong:
+            raise UnsupportedRequest(f"--loa takes {' or '.join(sorted(known))} with backend '{self.name}', not {', '.join(wrong)}")
+        if hub and request.candidates > 1 and self.folder.is_dir() and not (request.prompt and self._has("feature_extractor")):
+            raise UnsupportedRequest(
+                f"backend '{self.name}' ranks candidates by CLAP: give a prompt and a checkpoint with a feature_extractor folder, "
+                "or ask for one candidate"
+            )
 
     def readiness(self) -> Readiness:
-        missing = [part for part in PARTS if not (self.folder / part).is_dir()]
+        if self._misfit:
+            return Readiness(ready=False, reason=self._misfit)
+        missing = [part for part in (*PARTS, *READERS[self.config.encoders]) if not self._has(part)]
         if missing:
             return Readiness(
                 ready=False,
@@ -162,7 +214,7 @@ class AudioLDM2(Backend):
             stock(GPT2Model, "language_model"),
             self.config.loa_tokens,
         )
-        self._conditioner: Any
+        self._conditioner: Conditioner
         if self.config.encoders == "nano":
             self._conditioner = NanoConditioner(
                 self.store,
@@ -170,9 +222,11 @@ class AudioLDM2(Backend):
                 self.labeller,
                 text_length=self.config.text_length,
                 loa_mode=self.options.loa_mode,
+                uncond_loa=self.options.uncond_loa or self.config.uncond_loa,
             )
         else:
             self._conditioner = HubConditioner(
+                self.store,
                 self._hub_parts(stock),
                 lambda: writer,
                 text_length=self.config.text_length,
@@ -188,13 +242,16 @@ class AudioLDM2(Backend):
         return AudioLabeller(self.folder)
 
     def _hub_parts(self, stock: Callable[[Any, str], Any]) -> SimpleNamespace:
-        from transformers import AutoTokenizer, ClapModel, T5EncoderModel
+        from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel, T5EncoderModel
+
+        extractor = self.folder / "feature_extractor"  # only ranking needs it (see check)
 
         return SimpleNamespace(
             text_encoder=stock(ClapModel, "text_encoder"),
             text_encoder_2=stock(T5EncoderModel, "text_encoder_2"),
             tokenizer=AutoTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True),
             tokenizer_2=AutoTokenizer.from_pretrained(self.folder / "tokenizer_2", local_files_only=True),
+            feature_extractor=ClapFeatureExtractor.from_pretrained(extractor) if self._has("feature_extractor") else None,
         )
 
     def _unload(self) -> None:
@@ -253,7 +310,7 @@ class AudioLDM2(Backend):
             jobs,
             self.scheduler,
             rows=rows,
-            window=self.config.window or max(job.noise.shape[1] for job in jobs),
+            window=self.config.window,
             overlap=self.config.overlap,
             on_progress=on_progress,
             cancelled=cancelled,
@@ -261,7 +318,7 @@ class AudioLDM2(Backend):
         sounds, at = [], 0
         for request, known in zip(requests, understood, strict=True):
             made = [self._decode(z, request.seconds) for z in latents[at : at + request.candidates]]
-            sounds.append(self._best(made, known.words))
+            sounds.append(self._best(made, known))
             at += request.candidates
         return sounds
 
@@ -285,13 +342,9 @@ class AudioLDM2(Backend):
             wave = self._vocoder(mel).float().numpy().reshape(1, -1)
         return Audio(np.clip(wave, -1.0, 1.0).astype(np.float32), self._mel.sample_rate)
 
-    def _best(self, made: list[Audio], words: str) -> Audio:
-        """The candidate nearest to the words in the joint space, as the paper ranks with CLAP."""
-        if len(made) == 1:
-            return made[0]
-        wanted = self._conditioner._text.sentences([words])[0]
-        scores = [float(self.labeller.encode([sound]).states[0, 0].numpy() @ wanted) for sound in made]
-        return made[int(np.argmax(scores))]
+    def _best(self, made: list[Audio], known: Conditions) -> Audio:
+        """The candidate nearest to the conditions in the joint space."""
+        return made[0] if len(made) == 1 else made[int(np.argmax(self._conditioner.scores(made, known)))]
 
     # -- what studies and benchmarks ask of the parts -------------------------------------------------------------
     def vae_mel(self, sounds: Sequence[Audio]) -> np.ndarray:
@@ -301,9 +354,11 @@ class AudioLDM2(Backend):
         self.load()
         out = []
         for sound in sounds:
-            mel = torch.from_numpy(log_mel(sound.samples.mean(0), self._mel))[None, None]
+            mel = log_mel(resample(sound, self._mel.sample_rate).samples.mean(0), self._mel)
+            whole = np.pad(mel, ((0, -len(mel) % self._down), (0, 0)), mode="edge")  # the autoencoder halves without rests
             with torch.no_grad():
-                out.append(self._vae.decode(self._vae.encode(mel).latent_dist.mean).sample[0, 0].numpy())
+                latent = self._vae.encode(torch.from_numpy(whole)[None, None]).latent_dist.mean
+                out.append(self._vae.decode(latent).sample[0, 0, : len(mel)].numpy())
         return np.stack(out)
 
     def reconstruct(self, sounds: Sequence[Audio]) -> list[Audio]:
@@ -319,6 +374,8 @@ class AudioLDM2(Backend):
         """A(x): a sound's own Language of Audio, stored, for ``GenerationRequest.loa``."""
         from generators.conditioning import loa_bytes
 
+        if self.config.encoders == "hub":
+            raise UnsupportedRequest(f"the checkpoint of '{self.name}' has no AudioMAE, so it cannot read a sound's LOA; use nano")
         self.load()
         return self.store.put_bytes(loa_bytes(self.labeller.loa(sound)), "application/x-safetensors", "condition")
 

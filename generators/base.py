@@ -269,7 +269,7 @@ class Backend(ABC):
         ):
             if given and not known_here:
                 raise UnsupportedRequest(f"backend '{self.name}' has no {flag}; leave it out")
-        for ref in request.media:
+        for ref in (*request.media, *(ref for ref, _ in request.loa), *([request.edit.source] if request.edit else [])):
             self.store.path(ref)
 
     def bucket(self, count: int) -> int:

@@ -6,7 +6,7 @@ depend on what else is being made (diffusers pads texts to the longest neighbour
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -20,7 +20,7 @@ from encoders.image import ImageLabeller
 from encoders.loa import LoaWriter
 from encoders.text import SentenceEncoder, pool
 from generators.base import GenerationRequest, UnsupportedRequest
-from media.audio import Audio, read_audio
+from media.audio import Audio, read_audio, resample
 from media.image import load_image
 from media.refs import MediaRef, MediaStore
 from media.video import sample_frames
@@ -50,6 +50,9 @@ class Conditioner(Protocol):
 
     def conditions(self, request: GenerationRequest) -> Conditions: ...
 
+    def scores(self, sounds: Sequence[Audio], known: Conditions) -> list[float]:
+        """How well each sound fits the conditions: cosines in the joint space, as the paper ranks with CLAP."""
+
 
 class NanoConditioner:
     """Text, pictures, video and sound for ``nano``: one small sentence encoder in the place of CLAP and of FLAN-T5.
@@ -57,6 +60,7 @@ class NanoConditioner:
     Args:
         writer: GPT-2 with projections; ``labeller``: the checkpoint's AudioMAE, audio tower and anchors.
         loa_mode: "zeros" removes the Language of Audio (an ablation).
+        uncond_loa: "gpt2" writes the null LOA from the empty text (an ablation: training used zeros).
     """
 
     def __init__(
@@ -67,10 +71,11 @@ class NanoConditioner:
         *,
         text_length: int,
         loa_mode: str,
+        uncond_loa: UnconditionalLoa = "zeros",
     ) -> None:
         self._store, self._writer, self._labeller = store, writer, labeller
         self._text, self._images = SentenceEncoder(text_length), ImageLabeller()
-        self._loa_mode = loa_mode
+        self._loa_mode, self._uncond = loa_mode, uncond_loa
         self._cache = ConditionCache()
 
     def load(self) -> None:
@@ -80,18 +85,30 @@ class NanoConditioner:
     def conditions(self, request: GenerationRequest) -> Conditions:
         words, heard = self._words(request), self._heard(request)
         loa, text = self._written(words)
+        if not words:  # a stored LOA alone: the text says nothing, and does not say "wind"
+            text = text.null()
         if heard:
             truth = torch.stack([c.states for c in heard]).mean(0)
             states = (truth + loa.states) / 2 if request.prompt else truth
             loa = Condition("loa", states, loa.mask)
-        if request.loa:
-            loa = blend([(self._stored(ref), weight) for ref, weight in request.loa])
+        given = stored_parts(request)
+        if given:
+            loa = fitting(blend([(self._stored(ref), weight) for ref, weight in given]), loa)
         null_loa, null_text = loa.null(), text.null()
         if request.negative_prompt:
             null_loa, null_text = self._written(request.negative_prompt)
+        elif self._uncond == "gpt2":
+            null_loa, _ = self._written("")
         if self._loa_mode == "zeros":
             loa = null_loa = loa.null()
         return Conditions(loa, text, null_loa, null_text, words)
+
+    def scores(self, sounds: Sequence[Audio], known: Conditions) -> list[float]:
+        if known.words:
+            wanted = self._text.sentences([known.words])[0]
+            return [float(self._labeller.encode([sound]).states[0, 0].numpy() @ wanted) for sound in sounds]
+        wanted_loa = known.loa.states.flatten()  # made from a stored LOA alone: the joint space is then that of A(x)
+        return [float(torch.cosine_similarity(self._labeller.loa(s).states.flatten(), wanted_loa, dim=0)) for s in sounds]
 
     def _written(self, words: str) -> tuple[Condition, Condition]:
         text = self._cache.get(("text", words), lambda: self._text.tokens([words]))
@@ -100,13 +117,11 @@ class NanoConditioner:
             return self._cache.get(("loa", words), lambda: self._writer()(sentence, text)), text
 
     def _words(self, request: GenerationRequest) -> str:
-        """The prompt, and after it what pictures, video and sounds show, in words."""
+        """The prompt, and after it what pictures, video and sounds show, in words; "" where only a stored LOA is given."""
         said = [request.prompt] if request.prompt else []
-        for ref in request.media:
-            seen = self.understand(ref)
-            if seen is not None:
-                said.append(seen)
-        return ", ".join(dict.fromkeys(said)) or NEUTRAL
+        media = [ref for ref in request.media if ref.kind != "condition"]
+        said += [seen for ref in media if (seen := self.understand(ref)) is not None]
+        return ", ".join(dict.fromkeys(said)) or (NEUTRAL if media else "")
 
     def understand(self, ref: MediaRef) -> str | None:
         """The anchor phrase nearest to a picture, video or sound; None where nothing is recognised."""
@@ -123,6 +138,8 @@ class NanoConditioner:
         if ref.span is None:
             return sound
         first, last = (int(t * sound.sample_rate) for t in ref.span)
+        if not 0 <= first < min(last, sound.samples.shape[1]):
+            raise UnsupportedRequest(f"the span {ref.span} lies outside the sound, which is {sound.seconds:g} s long")
         return Audio(sound.samples[:, first:last], sound.sample_rate)
 
     def _heard(self, request: GenerationRequest) -> list[Condition]:
@@ -136,13 +153,17 @@ class NanoConditioner:
 
 
 class HubConditioner:
-    """Text for the public AudioLDM 2 folders: CLAP's text tower and FLAN-T5, padded to a fixed length.
+    """Text for the public AudioLDM 2 folders: CLAP's text tower and FLAN-T5.
 
+    Each text is encoded alone and unpadded, so GPT-2 meets the positions it was trained on and its LOA equals that of diffusers
+    for a single prompt; the U-Net then reads the text padded to a fixed length, where the padding is masked.
     ``uncond_loa`` "zeros" is the official form; "gpt2" runs GPT-2 on the empty text, as diffusers does.
     """
 
-    def __init__(self, parts: Any, writer: Callable[[], LoaWriter], *, text_length: int, uncond_loa: UnconditionalLoa) -> None:
-        self._parts, self._writer, self._length, self._uncond = parts, writer, text_length, uncond_loa
+    def __init__(
+        self, store: MediaStore, parts: Any, writer: Callable[[], LoaWriter], *, text_length: int, uncond_loa: UnconditionalLoa
+    ) -> None:
+        self._store, self._parts, self._writer, self._length, self._uncond = store, parts, writer, text_length, uncond_loa
         self._cache = ConditionCache()
 
     def load(self) -> None:
@@ -150,30 +171,76 @@ class HubConditioner:
 
     def conditions(self, request: GenerationRequest) -> Conditions:
         loa, text = self._written(request.prompt)
-        null_loa, null_text = self._written(request.negative_prompt)
+        # diffusers pads the null text to the prompt's own length, and GPT-2 sees that padding.
+        null_loa, null_text = self._written(request.negative_prompt, int(text.mask.sum()))
+        given = stored_parts(request)
+        if given:
+            loa = fitting(blend([(read_loa(self._store, ref), weight) for ref, weight in given]), loa)
         if self._uncond == "zeros" and not request.negative_prompt:
             null_loa = loa.null()
         return Conditions(loa, text, null_loa, null_text, request.prompt)
 
     @torch.no_grad()
-    def _written(self, words: str) -> tuple[Condition, Condition]:
-        text = self._cache.get(("t5", words), lambda: self.t5(words))
-        return self._cache.get(("loa", words), lambda: self._writer()(self.clap(words), text)), text
+    def scores(self, sounds: Sequence[Audio], known: Conditions) -> list[float]:
+        words = self.clap(known.words).states[0, 0]
+        return [float(torch.cosine_similarity(self._heard(sound), words, dim=0)) for sound in sounds]
+
+    def _heard(self, sound: Audio) -> Tensor:
+        """CLAP's projected audio vector [D]."""
+        extract = self._parts.feature_extractor
+        mono = resample(sound, extract.sampling_rate).samples.mean(0)[: extract.nb_max_samples]  # longer ones it cuts by chance
+        features = extract(mono, sampling_rate=extract.sampling_rate, return_tensors="pt")
+        out = self._parts.text_encoder.get_audio_features(**features)
+        vector: Tensor = out if isinstance(out, Tensor) else out.pooler_output
+        return vector[0]
+
+    @torch.no_grad()
+    def _written(self, words: str, length: int | None = None) -> tuple[Condition, Condition]:
+        """LOA of a text, and the text for the U-Net; ``length`` pads it for GPT-2 too."""
+        text = self._cache.get(("t5", words, str(length)), lambda: self.t5(words, length))
+        loa = self._cache.get(("loa", words, str(length)), lambda: self._writer()(self.clap(words), text))
+        return loa, padded(text, self._length)
 
     @torch.no_grad()
     def clap(self, words: str) -> Condition:
         """CLAP's projected text vector [1, 1, D]."""
-        tokens = self._parts.tokenizer([words], padding="max_length", max_length=77, truncation=True, return_tensors="pt")
+        longest = self._parts.text_encoder.config.text_config.max_position_embeddings - 2  # RoBERTa counts from 2
+        tokens = self._parts.tokenizer([words], max_length=longest, truncation=True, return_tensors="pt")
         out = self._parts.text_encoder.get_text_features(tokens.input_ids, attention_mask=tokens.attention_mask)
         vector: Tensor = out if isinstance(out, Tensor) else out.pooler_output
         return Condition("clap", vector[:, None], torch.ones(1, 1, dtype=torch.bool))
 
     @torch.no_grad()
-    def t5(self, words: str) -> Condition:
-        """FLAN-T5's last hidden states [1, L, D]."""
-        tokens = self._parts.tokenizer_2([words], padding="max_length", max_length=self._length, truncation=True, return_tensors="pt")
+    def t5(self, words: str, length: int | None = None) -> Condition:
+        """FLAN-T5's last hidden states [1, L, D]: as long as the text, or padded and cut to ``length``."""
+        how = {"padding": "max_length", "max_length": length} if length else {"max_length": self._length}
+        tokens = self._parts.tokenizer_2([words], truncation=True, return_tensors="pt", **how)
         states = self._parts.text_encoder_2(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
         return Condition("t5", states, tokens.attention_mask.bool())
+
+
+def padded(condition: Condition, length: int) -> Condition:
+    """The same sequence followed by masked zeros up to ``length``."""
+    missing = length - condition.states.shape[1]
+    states = torch.nn.functional.pad(condition.states, (0, 0, 0, missing))
+    return Condition(condition.name, states, torch.nn.functional.pad(condition.mask, (0, missing)))
+
+
+def stored_parts(request: GenerationRequest) -> list[tuple[MediaRef, float]]:
+    """Stored LOA with their weights; a condition among the media counts once."""
+    return [*request.loa, *((ref, 1.0) for ref in request.media if ref.kind == "condition")]
+
+
+def fitting(loa: Condition, written: Condition) -> Condition:
+    """``loa``, if it has the shape of what this model writes.
+
+    Raises:
+        UnsupportedRequest: it comes from another model.
+    """
+    if loa.states.shape != written.states.shape:
+        got, own = tuple(loa.states.shape[1:]), tuple(written.states.shape[1:])
+        raise UnsupportedRequest(f"the stored LOA is {got} and this model's is {own} (tokens, width): it comes from another model")
+    return loa
 
 
 def blend(parts: list[tuple[Condition, float]]) -> Condition:
@@ -194,9 +261,13 @@ def blend(parts: list[tuple[Condition, float]]) -> Condition:
 
 def read_loa(store: MediaStore, ref: MediaRef) -> Condition:
     """A condition that ``loa_bytes`` wrote."""
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    tensors = load(store.path(ref).read_bytes())
+    try:
+        tensors = load(store.path(ref).read_bytes())
+    except SafetensorError as error:
+        raise UnsupportedRequest(f"{ref.id} is no stored condition ({error}); give a file written with --loa-out") from error
     if "loa" not in tensors or tensors["loa"].ndim != 3:
         raise UnsupportedRequest("the stored condition holds no LOA sequence; give a file written with --loa-out")
     states = tensors["loa"].float()

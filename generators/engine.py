@@ -12,9 +12,9 @@ Latents longer than one window are denoised as overlapping windows whose predict
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,14 @@ class Job:
     eta: float = 0.0
 
 
+class _View(NamedTuple):
+    """One window of one job: ``size`` latent frames from ``start``."""
+
+    job: int
+    start: int
+    size: int
+
+
 def window_starts(length: int, window: int, overlap: int) -> list[int]:
     """Where windows of ``window`` frames begin so that they cover ``length`` and overlap by at least ``overlap``.
 
@@ -70,7 +78,7 @@ def denoise(
     scheduler: SchedulerFactory,
     *,
     rows: int,
-    window: int,
+    window: int | None,
     overlap: int,
     on_progress: OnProgress = lambda _: None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -81,7 +89,7 @@ def denoise(
         unet: called as diffusers' AudioLDM2UNet2DConditionModel, with one timestep per row.
         scheduler: makes a fresh diffusers scheduler; each job has its own, so step counts may differ.
         rows: windows per U-Net call (each counts twice: null and condition).
-        window, overlap: latent frames.
+        window, overlap: latent frames. ``window`` None: every job in one piece, whatever its length.
 
     Returns: latents [C, T, F] of each job, in order.
 
@@ -94,7 +102,7 @@ def denoise(
         own.set_timesteps(job.steps)
         schedulers.append(own)
         latents.append(job.noise[None] * own.init_noise_sigma)
-    views = [(j, start) for j, job in enumerate(jobs) for start in window_starts(job.noise.shape[1], window, overlap)]
+    views = [view for j, job in enumerate(jobs) for view in _views(j, job.noise.shape[1], window, overlap)]
     total, begun = max(job.steps for job in jobs), time.perf_counter()
     calls = [len(own.timesteps) for own in schedulers]  # PNDM and Heun call more often than they step
     for step in range(max(calls)):
@@ -104,7 +112,9 @@ def denoise(
             own.scale_model_input(z, own.timesteps[step]) if step < calls[j] else z
             for j, (own, z) in enumerate(zip(schedulers, latents, strict=True))
         ]
-        predicted = _predict(unet, jobs, views, inputs, schedulers, step, rows, window, overlap)
+        active = [view for view in views if step < calls[view.job]]
+        times = [own.timesteps[min(step, n - 1)] for own, n in zip(schedulers, calls, strict=True)]
+        predicted = _predict(unet, jobs, active, inputs, times, rows, overlap)
         for j, (job, own) in enumerate(zip(jobs, schedulers, strict=True)):
             if step < calls[j]:
                 latents[j] = _step(own, predicted[j], step, latents[j], job)
@@ -118,45 +128,50 @@ def _step(own: Any, predicted: Tensor, step: int, latent: Tensor, job: Job) -> T
     return own.step(predicted, own.timesteps[step], latent, **extra).prev_sample
 
 
+def _views(job: int, length: int, window: int | None, overlap: int) -> list[_View]:
+    size = min(length, window or length)
+    return [_View(job, start, size) for start in window_starts(length, size, overlap)]
+
+
 def _predict(
     unet: nn.Module,
     jobs: Sequence[Job],
-    views: list[tuple[int, int]],
+    views: list[_View],
     inputs: list[Tensor],
-    schedulers: list[Any],
-    step: int,
+    times: list[Tensor],
     rows: int,
-    window: int,
     overlap: int,
 ) -> list[Tensor]:
-    """Guided prediction [1, C, T, F] of every job: all its windows through the U-Net, blended."""
-    weights = ramp(window, overlap)
+    """Guided prediction [1, C, T, F] of every job that has views: all its windows through the U-Net, blended."""
     blended = [torch.zeros_like(z) for z in inputs]
     share = [torch.zeros(z.shape[2]) for z in inputs]
-    active = [view for view in views if step < len(schedulers[view[0]].timesteps)]
-    for at in range(0, len(active), rows):
-        chunk = active[at : at + rows]
+    for chunk in _chunks(views, rows):
         padded = chunk + [chunk[-1]] * (rows - len(chunk))
-        z = torch.cat([inputs[j][:, :, s : s + window] for j, s in padded])
-        t = torch.stack([schedulers[j].timesteps[step] for j, _ in padded])
-        loa = torch.cat([jobs[j].null_loa.states for j, _ in padded] + [jobs[j].loa.states for j, _ in padded])
-        loa_mask = torch.cat([jobs[j].null_loa.mask for j, _ in padded] + [jobs[j].loa.mask for j, _ in padded])
-        text = torch.cat([jobs[j].null_text.states for j, _ in padded] + [jobs[j].text.states for j, _ in padded])
-        text_mask = torch.cat([jobs[j].null_text.mask for j, _ in padded] + [jobs[j].text.mask for j, _ in padded])
+        mates = [jobs[view.job] for view in padded]
+        z = torch.cat([inputs[view.job][:, :, view.start : view.start + view.size] for view in padded])
+        t = torch.stack([times[view.job] for view in padded])
         null, conditioned = unet(
             torch.cat([z, z]),
             torch.cat([t, t]),
-            encoder_hidden_states=loa,
-            encoder_attention_mask=loa_mask,
-            encoder_hidden_states_1=text,
-            encoder_attention_mask_1=text_mask,
+            encoder_hidden_states=torch.cat([m.null_loa.states for m in mates] + [m.loa.states for m in mates]),
+            encoder_attention_mask=torch.cat([m.null_loa.mask for m in mates] + [m.loa.mask for m in mates]),
+            encoder_hidden_states_1=torch.cat([m.null_text.states for m in mates] + [m.text.states for m in mates]),
+            encoder_attention_mask_1=torch.cat([m.null_text.mask for m in mates] + [m.text.mask for m in mates]),
         ).sample.chunk(2)
-        for row, (j, s) in enumerate(chunk):
-            guided = null[row] + jobs[j].guidance * (conditioned[row] - null[row])
-            size = guided.shape[1]
+        for row, view in enumerate(chunk):
+            guided = null[row] + jobs[view.job].guidance * (conditioned[row] - null[row])
+            j, s, size = view.job, view.start, view.size
             if size == inputs[j].shape[2]:  # one window covers all: no blending, no rounding
                 blended[j], share[j] = guided[None], torch.ones(size)
             else:
+                weights = ramp(size, overlap)
                 blended[j][0, :, s : s + size] += guided * weights[None, :, None]
                 share[j][s : s + size] += weights
     return [total / part[None, None, :, None] for total, part in zip(blended, share, strict=True)]
+
+
+def _chunks(views: list[_View], rows: int) -> Iterator[list[_View]]:
+    """At most ``rows`` views at a time, all of one size."""
+    for size in sorted({view.size for view in views}):
+        alike = [view for view in views if view.size == size]
+        yield from (alike[at : at + rows] for at in range(0, len(alike), rows))
