@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from encoders.loa import LoaWriter
 from training.data import MelSet
+from training.diffusion import diffuse, per_row, velocity
 from training.loop import Log, LoopConfig, quiet, train
 from training.translator import CaptionBank
 
@@ -109,9 +110,9 @@ def train_unet(
         # One timestep per slice of the range keeps the loss of a batch steady.
         t = torch.from_numpy(((np.arange(batch) + draw.random(batch)) / batch * 1000).astype(np.int64))
         t = t[torch.from_numpy(draw.permutation(batch))]
-        a = alpha_bar[t][:, None, None, None]
+        a = per_row(alpha_bar, t, x0)  # the scheduler's table and the U-Net's t: one less than the papers'
         eps = torch.randn(x0.shape, generator=generator)
-        noisy, v = a.sqrt() * x0 + (1 - a).sqrt() * eps, a.sqrt() * eps - (1 - a).sqrt() * x0
+        noisy, v = diffuse(x0, eps, a), velocity(x0, eps, a)
         with torch.autocast("cpu", torch.bfloat16):
             predicted = unet(
                 noisy.contiguous(memory_format=torch.channels_last),
