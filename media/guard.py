@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,23 +169,30 @@ def take_copy(source: Path, target: Path) -> str:
 
     Raises:
         MissingMedia: unreadable. MediaTooLarge: it goes on beyond ``MAX_BYTES``, whatever its size claimed.
+        OSError: the target's disk is full, which is no fault of the file.
     """
-    digest, total = hashlib.sha256(), 0
+    digest = hashlib.sha256()
     handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as copy:
-        try:
-            with source.open("rb") as file:
-                while block := file.read(2**20):
-                    total += len(block)
-                    if total > MAX_BYTES:
-                        raise MediaTooLarge(f"{shown(source)}: it has more than {MAX_BYTES // 2**20} MB; cut or compress it")
-                    digest.update(block)
-                    copy.write(block)
-        except OSError as error:
-            raise MissingMedia(f"'{shown(source)}' cannot be read: {error.strerror}") from None
+        for block in _blocks(source):
+            digest.update(block)
+            copy.write(block)
         copy.flush()
         os.fsync(copy.fileno())
     return digest.hexdigest()
+
+
+def _blocks(source: Path) -> Iterator[bytes]:
+    total = 0
+    try:
+        with source.open("rb") as file:
+            while block := file.read(2**20):
+                total += len(block)
+                if total > MAX_BYTES:
+                    raise MediaTooLarge(f"{shown(source)}: it has more than {MAX_BYTES // 2**20} MB; cut or compress it")
+                yield block
+    except OSError as error:
+        raise MissingMedia(f"'{shown(source)}' cannot be read: {error.strerror}; check its permissions") from None
 
 
 def admit(path: Path) -> Proof:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,8 +41,11 @@ def load_image(path: Path) -> np.ndarray:
                 return _pixels(_upright(picture))
     except MediaError:
         raise
-    except (Image.DecompressionBombError, MemoryError):
-        raise MediaTooLarge(f"the picture has many million pixels, {_TOO_LARGE}") from None
+    except Image.DecompressionBombError as error:  # Pillow's own limit, raised before we are told width and height
+        count = re.search(r"\d+", str(error))
+        raise MediaTooLarge(f"the picture has {count.group() if count else 'too many'} pixels, {_TOO_LARGE}") from None
+    except MemoryError:
+        raise MediaTooLarge(f"the picture takes more memory than there is; {_TOO_LARGE}") from None
     except Exception:  # decoders fail in many ways on foreign bytes; none of their texts is for people
         raise UnreadableMedia("the picture cannot be decoded; give a whole PNG, JPEG or WEBP file") from None
 
