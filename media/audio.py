@@ -93,6 +93,8 @@ def open_blocks(path: Path, max_seconds: float) -> tuple[int, Iterator[np.ndarra
     """Sample rate and blocks [C, n] float32. libsndfile where it knows the file, FFmpeg for the rest (AAC, videos)."""
     import soundfile
 
+    if _is_mp3(path):  # mpg123, inside libsndfile, writes its complaints about damaged frames onto our stderr
+        return _av_blocks(path, max_seconds)
     try:
         file = soundfile.SoundFile(path)
     except Exception:
@@ -105,6 +107,16 @@ def open_blocks(path: Path, max_seconds: float) -> tuple[int, Iterator[np.ndarra
     # A stream without a known length claims 2**63 - 1 frames: then the blocks are counted.
     _check_size(file.samplerate, file.channels, file.frames if file.frames < 2**62 else 0, max_seconds)
     return file.samplerate, _counted(_sndfile_blocks(file), file.samplerate, max_seconds)
+
+
+def _is_mp3(path: Path) -> bool:
+    from media.guard import sniff
+
+    with path.open("rb") as file:
+        try:
+            return sniff(file.read(64))[0] == "audio/mpeg"
+        except UnreadableMedia:
+            return False
 
 
 def _sndfile_blocks(file: object) -> Iterator[np.ndarray]:

@@ -55,8 +55,11 @@ def picture(path: Path, pixels: np.ndarray, orientation: int | None = None) -> P
     exif = Image.Exif()
     if orientation is not None:
         exif[0x0112] = orientation
-    how = {".jpg": {"quality": 95, "subsampling": 0}, ".webp": {"lossless": True}}.get(path.suffix, {})
-    Image.fromarray(pixels).save(path, exif=exif, **how)
+    made = Image.fromarray(pixels)
+    if path.suffix == ".jpg":
+        made.save(path, exif=exif, quality=95, subsampling=0)
+    else:
+        made.save(path, exif=exif, lossless=True)
     return path
 
 

@@ -274,7 +274,8 @@ def fuzz(folder: Path, count: int) -> None:
                 assert load_image(path).shape[2] == 3
             elif outcome.kind == "audio":
                 assert abs(read_audio(path).samples).max() <= 1.0
-                read_tags(path) if outcome.mime != "audio/mp4" else {}
+                if sniff(path.read_bytes()[:64])[1] == "audio":  # a sound inside Matroska has no notes of ours
+                    assert len(read_tags(path)) <= 6
             else:
                 assert frames_at(path, [0.1])[0].shape[2] == 3
         except MediaError as error:
