@@ -38,7 +38,7 @@ from encoders.text import SentenceEncoder
 TEXT = "a the dog cat barks meows loudly rain on tin roof piano techno beat low quality noise birds sing"
 WORDS = TEXT.split()
 ANCHORS = {"dog_bark": ["a dog barks", "a puppy yapping"], "cat_meow": ["a cat meows"], "rain": ["rain on a roof", "heavy rain"]}
-PUBLIC = {"window": None, "few_steps": 3, "steps": 3, "max_seconds": 4.0, "text_length": 24}
+PUBLIC = {"window": None, "few_steps": 3, "steps": 3, "max_seconds": 6.0, "text_length": 24}
 NANO = {
     "encoders": "nano",
     "text_length": 32,
@@ -68,7 +68,7 @@ def tiny_audioldm2(folder: Path, seed: int = 0, *, trunk_only: bool = False) -> 
         tokenizer=_bpe(folder),
         tokenizer_2=_pieces(),
         feature_extractor=ClapFeatureExtractor(
-            feature_size=8, sampling_rate=16_000, hop_length=160, max_length_s=1, truncation="rand_trunc", padding="repeatpad"
+            feature_size=8, sampling_rate=16_000, hop_length=640, max_length_s=1, truncation="rand_trunc", padding="repeatpad"
         ),
         unet=_unet(16, 24, heads=(1, 2)),
         scheduler=_scheduler("epsilon"),
@@ -204,7 +204,7 @@ def _clap() -> ClapModel:
         "pad_token_id": 1,
     }
     audio = {
-        "spec_size": 8,
+        "spec_size": 16,
         "window_size": 4,
         "num_mel_bins": 8,
         "depths": [1, 1],
@@ -214,7 +214,7 @@ def _clap() -> ClapModel:
         "projection_dim": 16,
         "patch_size": 2,
         "patch_stride": 2,
-        "patch_embed_input_channels": 4,
+        "patch_embed_input_channels": 1,
     }
     return ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=16))
 

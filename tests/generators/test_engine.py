@@ -118,10 +118,10 @@ def test_the_loop_makes_the_waveform_of_diffusers_pipeline(
 
 JOBS = [
     job(0),
-    job(1, steps=5),
+    job(1, steps=2),
     job(2, guidance=1.5),
     job(3, frames=24),
-    job(4, frames=40, steps=4),
+    job(4, frames=40, steps=2),
     job(5, guidance=7.0, steps=2),
     job(6),
     job(10, frames=24, steps=1),
@@ -132,7 +132,7 @@ JOBS = [
 def test_a_job_is_bitwise_the_same_alone_in_any_batch_and_in_any_order(unet: nn.Module, window: int | None) -> None:
     alone = [run(unet, [one], rows=8, window=window)[0] for one in JOBS]
     assert all(not torch.equal(alone[0], other) for other in alone[1:])
-    for size in range(2, 9):
+    for size in (2, 3, 5, 8):
         for made, wanted in zip(run(unet, JOBS[:size], rows=8, window=window), alone[:size], strict=True):
             assert torch.equal(made, wanted)
     order = [5, 2, 7, 0, 4, 1, 6, 3]
