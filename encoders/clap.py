@@ -120,7 +120,7 @@ class AudioLabeller:
         if not (self.folder / "audio_tower" / "model.safetensors").is_file():
             raise EncoderMissing(f"{self.folder} holds no audio_tower; give the folder of a nano checkpoint")
         self._loa.load()
-        tower = AudioTower().eval()
+        tower = AudioTower().eval().requires_grad_(False)
         tower.load_state_dict({k: v.float() for k, v in load_file(self.folder / "audio_tower" / "model.safetensors").items()})
         self.anchors = Anchors.read(self.folder / "anchors")
         self._tower = tower
