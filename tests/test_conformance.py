@@ -1,0 +1,81 @@
+"""The suites of tests/conformance.py over everything that is registered: a new backend or encoder is under test by its entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from configs.registry import names, resolve
+from configs.schema import BackendConfig, presets
+from encoders.base import Encoder
+from encoders.clap import NANO
+from generators.base import Backend
+from media.refs import MediaStore
+from tests.conformance import BackendSuite, EncoderSuite, Subject
+from tests.fakes import tiny_audioldm2, tiny_nano
+
+ROWS = {name: row for name, row in presets().items() if row.kind == "audio"}
+TINY = {"tiny-nano": tiny_nano, "tiny-audioldm2": tiny_audioldm2}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def build(row: BackendConfig, options: dict[str, Any], store: MediaStore, home: Path) -> Backend:
+    kind: Callable[..., Backend] = resolve("loa.backends", row.backend or "")
+    return kind(name=row.name, options={**row.options, **options}, store=store, home=home)
+
+
+class TestBackends(BackendSuite):
+    """Every row with the weights that are here, and the families of AudioLDM 2 with tiny ones."""
+
+    @pytest.fixture(scope="class", params=[*ROWS, *TINY])
+    @classmethod
+    def subject(cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+        home = tmp_path_factory.mktemp("home")
+        store = MediaStore(home / "store")
+        row, options = ROWS.get(request.param), {}
+        if row is None:
+            TINY[request.param](home / "checkpoints" / "tiny", 0)
+            row, options = ROWS["nano"].model_copy(update={"name": request.param}), {"checkpoint": "tiny"}
+        elif row.backend == "audioldm2" and not build(row, {}, store, home).readiness().ready:
+            # Public checkpoints are not on every machine: the same code over the same layout with random weights.
+            (tiny_nano if row.name == "nano" else tiny_audioldm2)(home / "checkpoints" / "tiny", 0)
+            options = {"checkpoint": "tiny"}
+        chosen = row
+        return Subject(lambda: build(chosen, options, store, home), store)
+
+
+@pytest.mark.parametrize("name", names("loa.backends"))
+def test_every_registered_backend_has_a_row_and_so_is_under_test(name: str) -> None:
+    assert issubclass(resolve("loa.backends", name), Backend)
+    assert name in {row.backend for row in ROWS.values()}
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=list(ROWS))
+def test_a_row_says_what_its_backend_says(row: BackendConfig, tmp_path: Path) -> None:
+    backend = build(row, {}, MediaStore(tmp_path / "store"), tmp_path)
+    if not backend.readiness().ready:
+        return  # what a missing checkpoint can do stands in its own loa.json
+    can = backend.capabilities
+    assert (row.sample_rate, row.max_seconds) == (can.sample_rate, can.max_seconds)
+    assert set(row.accepts) == set(can.accepts) and set(row.tasks) == set(can.tasks) and set(row.edits) == set(can.edits)
+
+
+class TestEncoders(EncoderSuite):
+    """Every registered encoder; nano's own with random weights where the checkpoint has not been trained yet."""
+
+    @pytest.fixture(scope="class", params=names("loa.encoders"))
+    @classmethod
+    def make(cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Encoder]:
+        kind: Callable[..., Encoder] = resolve("loa.encoders", request.param)
+        if request.param == "nano-audio" and not (NANO / "audio_tower").is_dir():
+            folder = tiny_nano(tmp_path_factory.mktemp("nano"), 0)
+            return lambda: kind(folder)
+        return kind
