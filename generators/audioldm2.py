@@ -59,6 +59,7 @@ class LoaConfig(BaseModel):
     few_steps: int = 25
     guidance: float = 3.5
     solver: Literal["ddim", "dpmpp_2m", "unipc"] = "ddim"
+    head: Literal["vocoder", "griffin_lim"] = "vocoder"  # what turns the mel into sound
     max_seconds: float = 30.0
     accepts: tuple[str, ...] = ("text", "condition")
     tasks: tuple[str, ...] = ("sound", "music")
@@ -338,8 +339,11 @@ class AudioLDM2(Backend):
         """log-mel [T, n_mels] to sound."""
         import torch
 
+        from generators.vocoding import griffin_lim
+
         with torch.no_grad():
-            wave = self._vocoder(mel).float().numpy().reshape(1, -1)
+            made = griffin_lim(mel, self._mel) if self.config.head == "griffin_lim" else self._vocoder(mel)
+            wave = made.float().numpy().reshape(1, -1)
         return Audio(np.clip(wave, -1.0, 1.0).astype(np.float32), self._mel.sample_rate)
 
     def _best(self, made: list[Audio], known: Conditions) -> Audio:

@@ -71,6 +71,8 @@ def build_writer(tokens: int = 8, width: int = 128, layers: int = 4) -> LoaWrite
         nn.init.normal_(table, std=0.02)
     config = GPT2Config(
         vocab_size=1,
+        bos_token_id=0,
+        eos_token_id=0,
         n_embd=width,
         n_layer=layers,
         n_head=4,
