@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from generators.vocoding import griffin_lim, magnitudes
 
+from generators.vocoding import griffin_lim, magnitudes
 from media.mel import MelSpec, log_mel, mel_filterbank
 
 SPEC = MelSpec()
