@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ from training.loop import Log, LoopConfig, save_whole
 from training.towers import build_anchors, extract_features, train_tower
 from training.translator import CaptionBank, build_writer, extract_loa, train_writer
 from training.vocoder import build_vocoder, train_vocoder
+
+Module = TypeVar("Module", bound=nn.Module)
 
 LOOPS = {
     "vae": LoopConfig(minutes=36, lr=2e-3, weight_decay=1e-4, ema=0.998),
@@ -61,11 +63,12 @@ LOA_JSON: dict[str, Any] = {
 }
 
 
-def averaged(folder: Path, model: nn.Module, prefix: str) -> nn.Module:
+def averaged(folder: Path, model: Module, prefix: str) -> Module:
     """The averaged weights that a stage left in ``folder``, in ``model``."""
     shadow = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)["ema"]
     model.load_state_dict({key.removeprefix(prefix + "."): value for key, value in shadow.items()})
-    return model.eval()
+    model.eval()
+    return model
 
 
 @dataclass
@@ -119,9 +122,7 @@ class Recipe:
 
     def audiomae(self) -> AudioMae:
         train_audiomae(self.clips, self.work / "mae", LOOPS["audiomae"], on_log=self.log)
-        model = averaged(self.work / "mae", MaskedAutoencoder(AudioMaeConfig()), "mae")
-        assert isinstance(model, MaskedAutoencoder)
-        return model.encoder
+        return averaged(self.work / "mae", MaskedAutoencoder(AudioMaeConfig()), "mae").encoder
 
     def latents(self) -> list[Tensor]:
         return self._kept("latents.pt", lambda: [encode_latents(self.vae(), s.mel) for s in self.clips.sources])
@@ -131,16 +132,12 @@ class Recipe:
 
     def translator(self) -> LoaWriter:
         train_writer(self.clips, self.loas(), self.bank, self.work / "writer", LOOPS["translator"], on_log=self.log)
-        model = averaged(self.work / "writer", build_writer(), "writer")
-        assert isinstance(model, LoaWriter)
-        return model
+        return averaged(self.work / "writer", build_writer(), "writer")
 
     def tower(self) -> AudioTower:
         features = [extract_features(self.audiomae(), s.mel) for s in self.clips.sources]
         train_tower(self.clips, features, self.anchors, self.work / "tower", LOOPS["tower"], on_log=self.log)
-        model = averaged(self.work / "tower", AudioTower(), "tower")
-        assert isinstance(model, AudioTower)
-        return model
+        return averaged(self.work / "tower", AudioTower(), "tower")
 
     def latent(self) -> Any:
         written = self._kept("written.pt", lambda: written_loas(self.translator(), self.bank))

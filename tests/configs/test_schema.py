@@ -96,7 +96,7 @@ def test_shipped_rows_state_licence_and_limits():
     rows = presets()
     assert rows["nano"].licence == "CC BY-SA 4.0"  # trained on CC BY-SA recordings
     assert rows["nano"].sample_rate == 16000
-    assert rows["nano"].accepts == {"text", "image", "audio", "video"}
+    assert rows["nano"].accepts == {"text", "image", "audio", "video", "condition"}
     assert rows["hibari"].licence == "Apache-2.0"
     assert rows["hibari"].accepts == {"transcript"}
     assert rows["hibari"].tasks == {"speech"}
