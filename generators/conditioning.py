@@ -171,7 +171,8 @@ class HubConditioner:
 
     def conditions(self, request: GenerationRequest) -> Conditions:
         loa, text = self._written(request.prompt)
-        # diffusers pads the null text to the prompt's own length, and GPT-2 sees that padding.
+        # diffusers pads the null text to the prompt's own length, and GPT-2 sees that padding. (It also cuts a longer one
+        # to that length, silently; here a negative prompt is read to its end.)
         null_loa, null_text = self._written(request.negative_prompt, int(text.mask.sum()))
         given = stored_parts(request)
         if given:
@@ -195,7 +196,7 @@ class HubConditioner:
         return vector[0]
 
     @torch.no_grad()
-    def _written(self, words: str, length: int | None = None) -> tuple[Condition, Condition]:
+    def _written(self, words: str, length: int = 0) -> tuple[Condition, Condition]:
         """LOA of a text, and the text for the U-Net; ``length`` pads it for GPT-2 too."""
         text = self._cache.get(("t5", words, str(length)), lambda: self.t5(words, length))
         loa = self._cache.get(("loa", words, str(length)), lambda: self._writer()(self.clap(words), text))
@@ -211,10 +212,11 @@ class HubConditioner:
         return Condition("clap", vector[:, None], torch.ones(1, 1, dtype=torch.bool))
 
     @torch.no_grad()
-    def t5(self, words: str, length: int | None = None) -> Condition:
-        """FLAN-T5's last hidden states [1, L, D]: as long as the text, or padded and cut to ``length``."""
-        how = {"padding": "max_length", "max_length": length} if length else {"max_length": self._length}
-        tokens = self._parts.tokenizer_2([words], truncation=True, return_tensors="pt", **how)
+    def t5(self, words: str, length: int = 0) -> Condition:
+        """FLAN-T5's last hidden states [1, L, D]: as long as the text, or padded to ``length`` where that is more."""
+        own = len(self._parts.tokenizer_2(words, truncation=True, max_length=self._length).input_ids)
+        how = {"padding": "max_length", "truncation": True, "max_length": max(own, length)}
+        tokens = self._parts.tokenizer_2([words], return_tensors="pt", **how)
         states = self._parts.text_encoder_2(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
         return Condition("t5", states, tokens.attention_mask.bool())
 

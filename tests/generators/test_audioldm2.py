@@ -82,6 +82,13 @@ def test_the_null_condition_gpt2_is_that_of_diffusers(hub: AudioLDM2, encoded: A
     assert torch.allclose(known.null_text.states[0, :length][real], states[0][real], atol=1e-5)
 
 
+def test_a_negative_prompt_longer_than_the_prompt_is_read_to_its_end(hub: AudioLDM2) -> None:
+    known = hub._conditioner.conditions(GenerationRequest(prompt="piano", negative_prompt="the low quality noise loudly"))
+    alone = hub._conditioner.conditions(GenerationRequest(prompt="the low quality noise loudly"))
+    assert int(known.text.mask.sum()) == 2 and int(known.null_text.mask.sum()) == 6
+    assert torch.equal(known.null_loa.states, alone.loa.states) and torch.equal(known.null_text.states, alone.text.states)
+
+
 def test_the_null_condition_zeros_is_the_official_one(public: Any, make: Make) -> None:
     backend = make(public.folder, uncond_loa="zeros")
     backend.load()
@@ -98,7 +105,9 @@ def make_loaded(make: Make, folder: Path, **options: Any) -> AudioLDM2:
 
 
 @pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m", "unipc"])
-def test_from_prompt_to_waveform_as_diffusers(public: Any, make: Make, solver: str) -> None:
+def test_from_prompt_to_waveform_as_diffusers(
+    public: Any, make: Make, solver: str, record_property: Callable[[str, object], None]
+) -> None:
     backend = make_loaded(make, public.folder, solver=solver, steps=6)
     ours = sound(backend, seed=4, negative_prompt="low quality noise")
     pipe = public.pipeline
