@@ -48,9 +48,7 @@ def test_listing_names_imports_nothing(registered):
 def test_unknown_name_suggests_the_nearest_and_lists_all(registered):
     registered("nano", "fractions:Fraction")
     registered("hibari", "fractions:Fraction")
-    with pytest.raises(
-        UnknownName, match=r"unknown backend 'nanno': did you mean 'nano'\? known: hibari, nano"
-    ) as info:
+    with pytest.raises(UnknownName, match=r"unknown backend 'nanno': did you mean 'nano'\? known: hibari, nano") as info:
         resolve("loa.backends", "nanno")
     assert info.value.exit_code == 2
 

@@ -72,9 +72,7 @@ def test_replay_of_a_changed_file_says_that_it_was_changed(loa: Loa, folder: Pat
 
 def test_replay_elsewhere_says_that_the_machine_differs(loa: Loa, folder: Path):
     assert loa(*DOG, "-o", "dog.wav").code == 0
-    (folder / "dog.wav").write_bytes(
-        (folder / "dog.wav").read_bytes().replace(b'"fingerprint":"sha256:', b'"fingerprint":"SHA256:')
-    )
+    (folder / "dog.wav").write_bytes((folder / "dog.wav").read_bytes().replace(b'"fingerprint":"sha256:', b'"fingerprint":"SHA256:'))
     whole = bytearray((folder / "dog.wav").read_bytes())
     whole[whole.index(b"data") + 5000] ^= 0x40
     (folder / "dog.wav").write_bytes(whole)

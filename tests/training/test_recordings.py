@@ -98,9 +98,7 @@ def row(file: str, path: str, seconds: float = 0.5, package: str = "toy-sounds")
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_qt_resource_gives_back_every_file_of_a_nested_tree(version: int) -> None:
     long = b"meow " * 1000
-    blob = qt_resource(
-        {"src": {"cat": {"meow.wav": qt_zlib(long), "größe.txt": b"4 kg"}, "empty": {}}, "top.bin": b"\0\1"}, version
-    )
+    blob = qt_resource({"src": {"cat": {"meow.wav": qt_zlib(long), "größe.txt": b"4 kg"}, "empty": {}}, "top.bin": b"\0\1"}, version)
     entries = rcc_entries(blob)
     assert {path: rcc_read(blob, entry) for path, entry in entries.items()} == {
         "src/cat/meow.wav": long,
@@ -397,9 +395,7 @@ def test_download_that_fails_ends_with_1_and_what_apt_said(
     assert "10 could not be rebuilt" in caplog.text
 
 
-def test_the_command_downloads_unpacks_and_leaves_only_clips(
-    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_downloads_unpacks_and_leaves_only_clips(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tools, out = tmp_path / "tools", tmp_path / "out"
     tools.mkdir()
     fake_tools(tools, ': > "$2_1.0_all.deb"', f'/bin/cp -r {package} "$3"')  # dpkg-deb -x DEB FOLDER
