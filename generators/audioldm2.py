@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from generators.base import (
     Backend,
     Capabilities,
+    CheckpointMissing,
     ConfigError,
     GenerationRequest,
     OnProgress,
@@ -59,6 +60,7 @@ class LoaConfig(BaseModel):
     few_steps: int = 25
     guidance: float = 3.5
     solver: Literal["ddim", "dpmpp_2m", "unipc"] = "ddim"
+    anchor_cosine: float | None = Field(default=None, ge=0, le=1)  # nano: how near a known phrase must be to be said beside the prompt
     head: Literal["vocoder", "griffin_lim"] = "vocoder"  # what turns the mel into sound
     max_seconds: float = 30.0
     accepts: tuple[str, ...] = ("text", "condition")
@@ -135,6 +137,8 @@ class AudioLDM2(Backend):
         return ""
 
     def check(self, request: GenerationRequest) -> None:
+        if not (self.folder / "model_index.json").is_file():  # an absent checkpoint is not one that takes no pictures
+            raise CheckpointMissing(self.readiness().reason)
         super().check(request)
         if self._misfit:
             raise UnsupportedRequest(f"backend '{self.name}': {self._misfit}")
@@ -223,6 +227,7 @@ class AudioLDM2(Backend):
                 self.labeller,
                 text_length=self.config.text_length,
                 loa_mode=self.options.loa_mode,
+                anchor_cosine=self.config.anchor_cosine,
                 uncond_loa=self.options.uncond_loa or self.config.uncond_loa,
             )
         else:

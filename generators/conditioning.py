@@ -6,6 +6,7 @@ depend on what else is being made (diffusers pads texts to the longest neighbour
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -61,6 +62,7 @@ class NanoConditioner:
         writer: GPT-2 with projections; ``labeller``: the checkpoint's AudioMAE, audio tower and anchors.
         loa_mode: "zeros" removes the Language of Audio (an ablation).
         uncond_loa: "gpt2" writes the null LOA from the empty text (an ablation: training used zeros).
+        anchor_cosine: how near a known phrase must be to a part of the prompt to be said beside it; None: never.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class NanoConditioner:
         text_length: int,
         loa_mode: str,
         uncond_loa: UnconditionalLoa = "zeros",
+        anchor_cosine: float | None = None,
     ) -> None:
         self._store, self._writer, self._labeller = store, writer, labeller
+        self._anchor_cosine = anchor_cosine
         self._text, self._images = SentenceEncoder(text_length), ImageLabeller()
         self._loa_mode, self._uncond = loa_mode, uncond_loa
         self._cache = ConditionCache()
@@ -118,10 +122,24 @@ class NanoConditioner:
 
     def _words(self, request: GenerationRequest) -> str:
         """The prompt, and after it what pictures, video and sounds show, in words; "" where only a stored LOA is given."""
-        said = [request.prompt] if request.prompt else []
+        said = [request.prompt, *self._anchored(request.prompt)] if request.prompt else []
         media = [ref for ref in request.media if ref.kind != "condition"]
         said += [seen for ref in media if (seen := self.understand(ref)) is not None]
         return ", ".join(dict.fromkeys(said)) or (NEUTRAL if media else "")
+
+    def _anchored(self, prompt: str) -> list[str]:
+        """The known phrase nearest to each part of a prompt, where one is near enough.
+
+        The sentence encoder knows far more words than the small generator was trained on; its neighbours translate them.
+        """
+        anchors, found = self._labeller.anchors, []
+        if self._anchor_cosine is None or anchors is None:
+            return []
+        for part in parts_of(prompt):
+            phrase, cosine = anchors.nearest(self._text.sentences([part])[0])
+            if cosine >= self._anchor_cosine and phrase.lower() not in prompt.lower():
+                found.append(phrase)
+        return found
 
     def understand(self, ref: MediaRef) -> str | None:
         """The anchor phrase nearest to a picture, video or sound; None where nothing is recognised."""
@@ -150,6 +168,16 @@ class NanoConditioner:
         if ref.kind == "audio":
             return self._labeller.loa(self._sound(ref))
         return read_loa(self._store, ref)
+
+
+def parts_of(prompt: str) -> list[str]:
+    """A prompt cut where one sound ends and the next begins.
+
+    >>> parts_of("a dog barks while rain falls, then thunder")
+    ['a dog barks', 'rain falls', 'thunder']
+    """
+    cut = re.split(r"[,;]|\b(?:while|and|then|with|followed by|over)\b", prompt)
+    return [part.strip() for part in cut if part.strip()] or [prompt]
 
 
 class HubConditioner:

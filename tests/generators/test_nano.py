@@ -1,0 +1,82 @@
+"""The shipped checkpoint: what it understands, and that it is what its card says."""
+
+from pathlib import Path
+
+import pytest
+
+from generators.audioldm2 import PACKAGED, AudioLDM2
+from generators.base import GenerationRequest
+from generators.conditioning import parts_of
+from media.refs import MediaStore
+
+PICTURES = Path(__file__).parents[1] / "data" / "pictures"
+
+
+@pytest.fixture(scope="module")
+def nano(tmp_path_factory: pytest.TempPathFactory) -> AudioLDM2:
+    folder = tmp_path_factory.mktemp("nano")
+    backend = AudioLDM2(name="nano", options={"checkpoint": "nano"}, store=MediaStore(folder / "store"), home=folder)
+    backend.load()
+    return backend
+
+
+def _words(nano: AudioLDM2, prompt: str) -> str:
+    return nano._conditioner.conditions(GenerationRequest(prompt=prompt)).words
+
+
+def test_it_is_shipped_small_and_whole(nano: AudioLDM2) -> None:
+    state = nano.readiness()
+    assert state.ready and nano.folder == PACKAGED / "nano"
+    assert sum(p.stat().st_size for p in nano.folder.rglob("*") if p.is_file()) <= 30e6
+    assert "CC BY-SA 4.0" in (nano.folder / "README.md").read_text()
+
+
+def test_a_known_phrase_stands_beside_words_that_training_never_saw(nano: AudioLDM2) -> None:
+    anchors = nano.labeller.anchors
+    label = dict(zip(anchors.texts, anchors.labels, strict=True))
+    for prompt, expected in (("a spaniel yaps at the postman", "dog"), ("the herd is lowing in the barn", "cow")):
+        said = _words(nano, prompt).removeprefix(prompt + ", ")
+        assert label[said] == expected
+    assert _words(nano, "a dog barking") == "a dog barking"  # known words are left as they are
+
+
+def test_each_part_of_a_prompt_has_its_own_neighbour(nano: AudioLDM2) -> None:
+    words = _words(nano, "a spaniel yaps at the postman while the farmyard wakes up call crows")
+    anchors = nano.labeller.anchors
+    label = dict(zip(anchors.texts, anchors.labels, strict=True))
+    assert {label[w] for w in words.split(", ")[1:]} == {"dog", "rooster"}
+
+
+def test_words_like_nothing_it_knows_stay_alone(nano: AudioLDM2) -> None:
+    assert _words(nano, "xqzv 7731 blorptang") == "xqzv 7731 blorptang"
+
+
+def test_an_unclear_picture_claims_nothing_and_a_cat_is_a_cat(nano: AudioLDM2) -> None:
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((64, 64, 3), (200, 30, 30), np.uint8)).save(buffer, "PNG")
+    red = nano.store.put_bytes(buffer.getvalue(), "image/png", "image")
+    cat = nano.store.put_file(PICTURES / "chelsea.jpg")
+    understand = nano._conditioner.understand
+    assert understand(red) is None
+    anchors = nano.labeller.anchors
+    assert dict(zip(anchors.texts, anchors.labels, strict=True))[understand(cat)] == "cat"
+
+
+def test_a_prompt_is_cut_where_one_sound_ends() -> None:
+    assert parts_of("a dog barks while rain falls, then thunder") == ["a dog barks", "rain falls", "thunder"]
+    assert parts_of("sandstorm over androids") == ["sandstorm", "androids"]
+    assert parts_of(",") == [","]
+
+
+def test_an_absent_checkpoint_is_missing_and_not_unable(tmp_path: Path) -> None:
+    from generators.base import CheckpointMissing
+
+    backend = AudioLDM2(name="gone", options={"checkpoint": "gone"}, store=MediaStore(tmp_path / "store"), home=tmp_path)
+    picture = backend.store.put_file(PICTURES / "chelsea.jpg")
+    with pytest.raises(CheckpointMissing, match="gone"):
+        backend.check(GenerationRequest(media=(picture,)))
