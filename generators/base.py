@@ -229,6 +229,14 @@ class Backend(ABC):
     def _unload(self) -> None:  # noqa: B027 - a backend that holds nothing has nothing to drop
         """Drop the weights."""
 
+    def loa_for(self, request: GenerationRequest) -> MediaRef:
+        """M(condition): the Language of Audio that a request is made from, stored.
+
+        Raises:
+            UnsupportedRequest: the backend works without one.
+        """
+        raise UnsupportedRequest(f"backend '{self.name}' has no Language of Audio to write; leave --loa-out out")
+
     # -- what every backend gets ----------------------------------------------------------------------------------
     row_buckets: ClassVar[tuple[int, ...]] = (1,)
 

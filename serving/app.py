@@ -35,7 +35,7 @@ from generators.base import (
 from generators.pool import Pool
 from media.audio import Audio, read_audio, read_tags, write_audio
 from media.image import load_image
-from media.refs import MediaError, MediaRef, MediaStore
+from media.refs import MediaError, MediaRef, MediaStore, write_whole
 from media.video import sample_frames
 
 if TYPE_CHECKING:
@@ -173,6 +173,15 @@ class App:
         chosen = self.pool.choose(request) if backend == "auto" else self.pool.get(backend)
         made = self.pool.generate(chosen.name, [request], rows=rows, on_progress=on_progress, cancelled=cancelled)
         return made[0]
+
+    def write_loa(self, request: GenerationRequest, backend: str, path: Path) -> None:
+        """The Language of Audio of a request in a file (safetensors) that ``--loa`` reads, whole or not at all.
+
+        Raises:
+            UnsupportedRequest: the backend works without one.
+        """
+        chosen = self.pool.choose(request) if backend == "auto" else self.pool.get(backend)
+        write_whole(path, self.store.path(chosen.loa_for(request)).read_bytes())
 
     def _for_tools(
         self,
@@ -415,8 +424,7 @@ def _offered(config: AppConfig) -> dict[str, BackendConfig]:
 def _why_not(row: BackendConfig, asked: frozenset[str], seconds: float) -> Exception | None:
     if row.kind == "published":
         return MissingExtra(
-            f"'{row.name}' is a row with published numbers only, there is nothing to run; 'loa models list' shows "
-            f"which rows are ready"
+            f"'{row.name}' is a row with published numbers only, there is nothing to run; 'loa models list' shows which rows are ready"
         )
     refused = sorted(asked - row.accepts)
     if refused:

@@ -146,6 +146,7 @@ def generate(
     image: Annotated[list[Path] | None, typer.Option("--image", metavar="F", help="A picture it should fit.")] = None,
     audio: Annotated[list[Path] | None, typer.Option("--audio", metavar="F", help="A sound it should resemble.")] = None,
     video: Annotated[list[Path] | None, typer.Option("--video", metavar="F", help="A video it should fit.")] = None,
+    imu: Annotated[Path | None, typer.Option("--imu", metavar="F", help="Motion, 6 channels (.npy, .csv).")] = None,
     transcript: Annotated[str | None, typer.Option("--transcript", metavar="T", help="Words to be spoken.")] = None,
     loa: Annotated[list[str] | None, typer.Option("--loa", metavar="F[:WEIGHT]", help="A stored LOA to reuse.")] = None,
     backend: Backend = "auto",
@@ -155,6 +156,7 @@ def generate(
     guidance: Annotated[float | None, typer.Option("--guidance", metavar="G", help="How closely to follow.")] = None,
     negative: Annotated[str, typer.Option("--negative", metavar="T", help="What should not be heard.")] = "",
     candidates: Annotated[int, typer.Option("--candidates", metavar="N", help="Best of N.")] = 1,
+    loa_out: Annotated[Path | None, typer.Option("--loa-out", metavar="F", help="Where to write the LOA.")] = None,
     output: Annotated[Path | None, typer.Option("-o", metavar="OUT", help="wav, flac, ogg or mp3.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -165,11 +167,13 @@ def generate(
     if transcript is not None and not transcript.strip():
         raise Usage("--transcript is empty: give the words to be spoken")
     stored_loa = [_weighted(text) for text in loa or []]
-    if not prompt.strip() and not attached and not stored_loa and transcript is None:
+    if not prompt.strip() and not attached and not stored_loa and transcript is None and imu is None:
         raise Usage("nothing was asked: give a PROMPT, --image, --audio, --video, --transcript or --loa")
     if not (math.isfinite(seconds) and seconds > 0):
         raise Usage(f"--seconds must be more than 0, got {seconds:g}")
-    _must_exist([file for _, file in attached] + [file for file, _ in stored_loa])
+    _must_exist([file for _, file in attached] + [file for file, _ in stored_loa] + ([imu] if imu else []))
+    if loa_out is not None and not loa_out.absolute().parent.is_dir():
+        raise Usage(f"cannot write '{loa_out}': there is no folder '{loa_out.absolute().parent}'; make it first")
 
     from serving.app import check_output, valid_request
 
@@ -180,6 +184,7 @@ def generate(
     kinds = {kind for kind, _ in attached} | ({"text"} if prompt.strip() else set())
     kinds |= {"transcript"} if transcript is not None else set()
     kinds |= {"condition"} if stored_loa else set()
+    kinds |= {"imu"} if imu else set()
     app.refuse_early(backend, kinds, seconds)  # before any file is decoded
     fields: dict[str, Any] = {
         "prompt": prompt,
@@ -195,6 +200,8 @@ def generate(
     media = tuple(_stored(app, kind, file) for kind, file in attached)
     reused = tuple((_condition(app, file), weight) for file, weight in stored_loa)
     request = app.request(backend, **fields, media=media, loa=reused)
+    if loa_out is not None:
+        app.write_loa(request, backend, loa_out)
     with _bar("making the sound") as on_progress:
         made = app.generate(request, backend, on_progress=on_progress)
     path = app.export(made, output or _free_name(made))

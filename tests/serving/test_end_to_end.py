@@ -170,3 +170,16 @@ def test_rows_say_what_the_backends_say(tmp_path: Path):
         row, can = app.row(name), app.pool.get(name).capabilities
         assert (row.accepts, row.tasks, row.edits) == (can.accepts, can.tasks, can.edits)
         assert (row.sample_rate, row.max_seconds) == (can.sample_rate, can.max_seconds)
+
+
+def test_a_written_loa_makes_the_sound_again_without_its_words(loa: Loa) -> None:
+    first = loa("generate", "rain", "--seconds", "1", "--steps", "2", "--loa-out", "rain.loa", "-o", "a.wav", "--json")
+    assert first.code == 0 and (loa.folder / "rain.loa").stat().st_size > 2_000  # 8 x 128 numbers
+    again = loa("generate", "--loa", "rain.loa", "--seconds", "1", "--steps", "2", "-o", "b.wav", "--json")
+    assert again.code == 0 and again.json["request"]["loa"]
+    speech = loa("generate", "--transcript", "hello", "--loa-out", "no.loa", "-o", "c.wav")
+    assert speech.code == 2 and "Language of Audio" in speech.stderr and not (loa.folder / "no.loa").exists()
+    motion = loa.folder / "imu.csv"
+    motion.write_text("0,0,0,0,0,0\n")
+    refused = loa("generate", "--imu", motion, "-o", "d.wav")
+    assert refused.code == 2 and "imu" in refused.stderr and not (loa.folder / "d.wav").exists()
