@@ -349,7 +349,9 @@ class AudioLDM2(Backend):
         with torch.no_grad():
             made = griffin_lim(mel, self._mel) if self.config.head == "griffin_lim" else self._vocoder(mel)
             wave = made.float().numpy().reshape(1, -1)
-        return Audio(np.clip(wave, -1.0, 1.0).astype(np.float32), self._mel.sample_rate)
+        # Inversion keeps the mel's level, which may ask for more than full scale; clipping would add clicks over all frequencies.
+        peak = float(np.abs(wave).max(initial=0.0))
+        return Audio((wave * (0.98 / peak) if peak > 1.0 else wave).astype(np.float32), self._mel.sample_rate)
 
     def _best(self, made: list[Audio], known: Conditions) -> Audio:
         """The candidate nearest to the conditions in the joint space."""

@@ -73,6 +73,20 @@ def test_a_prompt_is_cut_where_one_sound_ends() -> None:
     assert parts_of(",") == [","]
 
 
+def test_a_loud_mel_is_turned_down_and_not_clipped(nano: AudioLDM2) -> None:
+    import numpy as np
+    import torch
+
+    from media.mel import MelSpec, log_mel
+
+    time = np.arange(16_000) / 16_000
+    mel = log_mel((0.9 * np.sin(2 * np.pi * 300 * time)).astype(np.float32), MelSpec())
+    loud = nano._speak(torch.from_numpy(mel + np.log(4.0).astype(np.float32))).samples[0]
+    quiet = nano._speak(torch.from_numpy(mel - np.log(4.0).astype(np.float32))).samples[0]
+    assert np.abs(loud).max() == pytest.approx(0.98, abs=1e-4)
+    assert np.corrcoef(loud, quiet)[0, 1] > 0.99  # the same wave, not a squared-off one
+
+
 def test_an_absent_checkpoint_is_missing_and_not_unable(tmp_path: Path) -> None:
     from generators.base import CheckpointMissing
 
