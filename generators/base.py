@@ -74,6 +74,8 @@ class GenerationFailed(BackendError):
 class Cancelled(Exception):
     """The caller asked to stop; raised within one denoising step."""
 
+    exit_code = 130
+
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

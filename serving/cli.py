@@ -10,11 +10,13 @@ import json
 import math
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -71,8 +73,20 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
+# Set by Ctrl-C. The exception alone is not enough: raised while a library is being imported, some of them swallow it.
+_stopped = threading.Event()
+
+
+def _on_interrupt(number: int, frame: FrameType | None) -> None:
+    _stopped.set()
+    raise KeyboardInterrupt
+
+
 def run(arguments: list[str]) -> int:
     """Exit code of the command in ``arguments``; errors become one line on stderr."""
+    _stopped.clear()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _on_interrupt)
     try:
         code = cli(args=arguments or ["--help"], prog_name="loa", standalone_mode=False)
         sys.stdout.flush()
@@ -85,6 +99,8 @@ def run(arguments: list[str]) -> int:
         return _say("not enough memory: ask for fewer seconds or candidates, or close other programs", 1)
     except Exception as error:
         known = getattr(error, "exit_code", None)
+        if known == INTERRUPTED:
+            return _say("stopped; nothing half-written is left", INTERRUPTED)
         if isinstance(known, int):
             return _say(_message(error) + _got(error, arguments), known)
         if os.environ.get("LOA_DEBUG"):
@@ -203,7 +219,7 @@ def generate(
     if loa_out is not None:
         app.write_loa(request, backend, loa_out)
     with _bar("making the sound") as on_progress:
-        made = app.generate(request, backend, on_progress=on_progress)
+        made = app.generate(request, backend, on_progress=on_progress, cancelled=_stopped.is_set)
     path = app.export(made, output or _free_name(made))
     _print_sound(made, path, as_json)
 

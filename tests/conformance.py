@@ -155,7 +155,7 @@ class BackendSuite:
         taken = sorted(backend.capabilities.accepts)
         requests = [asking(backend, kind, subject, tmp_path) for kind in taken]
         if backend.capabilities.steps:
-            requests = [request.model_copy(update={"steps": 2}) for request in requests]
+            requests = [request.model_copy(update={"steps": 4, "seconds": 2.0}) for request in requests]  # longer than a pause
         made = backend.generate(requests)
         assert [one.request for one in made] == requests and len(taken) >= 1
         for one in made:

@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -183,3 +185,23 @@ def test_a_written_loa_makes_the_sound_again_without_its_words(loa: Loa) -> None
     motion.write_text("0,0,0,0,0,0\n")
     refused = loa("generate", "--imu", motion, "-o", "d.wav")
     assert refused.code == 2 and "imu" in refused.stderr and not (loa.folder / "d.wav").exists()
+
+
+def test_an_interrupt_that_a_library_swallows_still_stops_the_sound(loa: Loa, folder: Path):
+    """Some libraries catch everything while they are imported: the wish to stop must outlive the exception."""
+    script = (
+        "import os, signal, sys\n"
+        "from serving import cli, app\n"
+        "build = cli._build\n"
+        "def interrupted(backend):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except BaseException:\n"
+        "        pass\n"
+        "    return build(backend)\n"
+        "cli._build = interrupted\n"
+        "cli.main(['generate', 'a dog barks', '--steps', '1000', '-o', 'dog.wav'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, env=loa.env, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (130, "loa: stopped; nothing half-written is left\n")
+    assert not (folder / "dog.wav").exists()
