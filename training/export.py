@@ -57,6 +57,10 @@ def export(
     anchors.write(part / "anchors")
     (part / "loa.json").write_text(json.dumps(loa, indent=1) + "\n")
     (part / "model_index.json").write_text(json.dumps(MODEL_INDEX, indent=1) + "\n")
+    for config in part.glob("*/config.json"):  # diffusers notes where a part was read from, which is nobody's business
+        fields = json.loads(config.read_text())
+        if fields.pop("_name_or_path", None):
+            config.write_text(json.dumps(fields, indent=2) + "\n")
     if (folder / "README.md").is_file():
         shutil.copy2(folder / "README.md", part / "README.md")
     shutil.rmtree(folder, ignore_errors=True)
