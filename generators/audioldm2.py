@@ -62,6 +62,7 @@ class LoaConfig(BaseModel):
     solver: Literal["ddim", "dpmpp_2m", "unipc"] = "ddim"
     anchor_cosine: float | None = Field(default=None, ge=0, le=1)  # nano: how near a known phrase must be to be said beside the prompt
     head: Literal["vocoder", "griffin_lim"] = "vocoder"  # what turns the mel into sound
+    envelope: bool = False  # the U-Net reads a loudness curve beside the latent (generators.conditioning.envelope_channels)
     max_seconds: float = 30.0
     accepts: tuple[str, ...] = ("text", "condition")
     tasks: tuple[str, ...] = ("sound", "music")
@@ -121,6 +122,7 @@ class AudioLDM2(Backend):
             negative_prompt=True,
             guidance=True,
             steps=True,
+            envelope=self.config.envelope,
         )
 
     def _files(self) -> list[Path]:
@@ -273,6 +275,9 @@ class AudioLDM2(Backend):
         fields = json.loads((self.folder / "scheduler" / "scheduler_config.json").read_text())
         return kinds[self.options.solver or self.config.solver].from_config(fields)
 
+    def _mel_frames(self, seconds: float) -> int:
+        return round(seconds * self._mel.sample_rate / self._mel.hop)
+
     def _latent_frames(self, seconds: float) -> int:
         """Length bucket in latent frames: a multiple of 8 and at least the training window."""
         per_latent = self._mel.hop * self._down
@@ -289,6 +294,7 @@ class AudioLDM2(Backend):
     ) -> list[Audio]:
         import torch
 
+        from generators.conditioning import envelope_channels, read_envelope
         from generators.engine import Job, denoise
 
         jobs: list[Job] = []
@@ -298,7 +304,13 @@ class AudioLDM2(Backend):
             known = self._conditioner.conditions(request)
             understood.append(known)
             generator = torch.Generator().manual_seed(request.seed)
-            shape = (self._unet.config.in_channels, self._latent_frames(request.seconds), bins)
+            shape = (self._unet.config.out_channels, self._latent_frames(request.seconds), bins)
+            control = None
+            if self.config.envelope:
+                curve = (
+                    None if request.envelope is None else read_envelope(self.store, request.envelope, self._mel_frames(request.seconds))
+                )
+                control = envelope_channels(curve, shape[1], bins, self._down)
             for _ in range(request.candidates):
                 jobs.append(
                     Job(
@@ -309,6 +321,7 @@ class AudioLDM2(Backend):
                         null_text=known.null_text,
                         steps=request.steps or self.options.steps or self.config.steps,
                         guidance=self._guidance(request),
+                        control=control,
                     )
                 )
         latents = denoise(

@@ -108,6 +108,7 @@ class GenerationRequest(_Value):
     candidates: int = Field(default=1, ge=1, le=16)
     edit: Edit | None = None
     loa: tuple[tuple[MediaRef, float], ...] = ()
+    envelope: MediaRef | None = None  # a stored loudness curve (media.envelope) over the whole length of the sound
 
     @field_validator("prompt", "negative_prompt", mode="after")
     @classmethod
@@ -132,6 +133,7 @@ class Capabilities(_Value):
     negative_prompt: bool = False
     guidance: bool = False
     steps: bool = False
+    envelope: bool = False  # follows a loudness curve over time
 
 
 class Generated(_Value):
@@ -276,10 +278,12 @@ class Backend(ABC):
             ("--negative", bool(request.negative_prompt), can.negative_prompt),
             ("--guidance", request.guidance is not None, can.guidance),
             ("--steps", request.steps is not None, can.steps),
+            ("--envelope", request.envelope is not None, can.envelope),
         ):
             if given and not known_here:
                 raise UnsupportedRequest(f"backend '{self.name}' has no {flag}; leave it out")
-        for ref in (*request.media, *(ref for ref, _ in request.loa), *([request.edit.source] if request.edit else [])):
+        others = (request.edit.source if request.edit else None, request.envelope)
+        for ref in (*request.media, *(ref for ref, _ in request.loa), *(ref for ref in others if ref is not None)):
             self.store.path(ref)
 
     def bucket(self, count: int) -> int:

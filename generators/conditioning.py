@@ -309,3 +309,46 @@ def loa_bytes(condition: Condition) -> bytes:
     from safetensors.torch import save
 
     return save({"loa": condition.states.contiguous()})
+
+
+def envelope_bytes(curve: np.ndarray) -> bytes:
+    """safetensors bytes of a loudness curve [N] in 0..1, whose points are spread evenly over the whole sound."""
+    from safetensors.torch import save
+
+    assert curve.ndim == 1 and 0 <= curve.min() and curve.max() <= 1, "media.curve.read_curve checks what people give"
+    return save({"envelope": torch.from_numpy(np.array(curve, np.float32))})
+
+
+def read_envelope(store: MediaStore, ref: MediaRef, frames: int) -> Tensor:
+    """A stored loudness curve, stretched over ``frames`` mel frames: [frames] in 0..1.
+
+    Raises:
+        UnsupportedRequest: the stored condition is no envelope.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        curve = load(store.path(ref).read_bytes())["envelope"].float().numpy()
+    except (SafetensorError, KeyError) as error:
+        raise UnsupportedRequest(
+            f"{ref.id} is no stored envelope; give a .npy or .csv row of loudness values with --envelope"
+        ) from error
+    at = (np.arange(frames) + 0.5) / frames * len(curve) - 0.5
+    return torch.from_numpy(np.interp(at, np.arange(len(curve)), curve).astype(np.float32))
+
+
+def envelope_channels(curve: Tensor | None, latent_frames: int, bins: int, down: int) -> Tensor:
+    """What the U-Net reads of a loudness curve: [down + 1, latent_frames, bins].
+
+    One latent frame covers ``down`` mel frames; each of them is a channel, so timing finer than a latent frame is kept. The last
+    channel is 1 where a curve is given. Without a curve all is zero; beyond its end it is silent.
+    """
+    channels = torch.zeros(down + 1, latent_frames, bins)
+    if curve is not None:
+        whole = torch.zeros(latent_frames * down)
+        known = min(len(curve), len(whole))
+        whole[:known] = curve[:known]
+        channels[:down] = whole.reshape(latent_frames, down).T[:, :, None]
+        channels[down] = 1.0
+    return channels

@@ -43,6 +43,7 @@ class Job:
     guidance: float
     generator: torch.Generator | None = None
     eta: float = 0.0
+    control: Tensor | None = None  # [K, T, F], stacked under the latent in every U-Net call (an envelope); guidance leaves it alone
 
 
 class _View(NamedTuple):
@@ -149,6 +150,8 @@ def _predict(
         padded = chunk + [chunk[-1]] * (rows - len(chunk))
         mates = [jobs[view.job] for view in padded]
         z = torch.cat([inputs[view.job][:, :, view.start : view.start + view.size] for view in padded])
+        if jobs[padded[0].job].control is not None:
+            z = torch.cat([z, torch.stack([_control(jobs[view.job], view) for view in padded])], dim=1)
         t = torch.stack([times[view.job] for view in padded])
         null, conditioned = unet(
             torch.cat([z, z]),
@@ -168,6 +171,12 @@ def _predict(
                 blended[j][0, :, s : s + size] += guided * weights[None, :, None]
                 share[j][s : s + size] += weights
     return [total / part[None, None, :, None] for total, part in zip(blended, share, strict=True)]
+
+
+def _control(job: Job, view: _View) -> Tensor:
+    """A window of a job's control [K, size, F]; all jobs of a batch have one, or none has."""
+    assert job.control is not None
+    return job.control[:, view.start : view.start + view.size]
 
 
 def _chunks(views: list[_View], rows: int) -> Iterator[list[_View]]:

@@ -65,3 +65,19 @@ def log_mel(samples: np.ndarray, spec: MelSpec) -> np.ndarray:
     window = np.hanning(spec.n_fft + 1)[:-1].astype(np.float32)
     magnitude = np.abs(np.fft.rfft(frames * window, axis=1)).astype(np.float32)
     return np.log(np.maximum(magnitude @ mel_filterbank(spec).T, np.float32(spec.floor)))
+
+
+CURVE_RANGE_DB = 50.0  # how far below its loudest frame a clip's loudness curve reaches zero
+
+
+def loudness_curve(mel: np.ndarray) -> np.ndarray:
+    """How loud a clip is over time, relative to its loudest frame: [T] float32 in 0..1 from log-mel [T, n_mels].
+
+    The mean power over the mel bands in decibels, 0 at ``CURVE_RANGE_DB`` or more below the loudest frame and 1 at it. A clip
+    without any sound is 0 throughout.
+    """
+    mel = np.asarray(mel, np.float64)
+    if mel.max() <= np.log(MelSpec.floor) + 1e-3:
+        return np.zeros(len(mel), np.float32)
+    level_db = 10 * np.log10(np.exp(2 * mel).mean(axis=1))
+    return np.clip(1 + (level_db - level_db.max()) / CURVE_RANGE_DB, 0, 1).astype(np.float32)

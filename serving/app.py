@@ -174,6 +174,19 @@ class App:
         made = self.pool.generate(chosen.name, [request], rows=rows, on_progress=on_progress, cancelled=cancelled)
         return made[0]
 
+    def store_envelope(self, path: Path) -> MediaRef:
+        """A loudness curve (.npy or .csv, one number from 0 to 1 a time point) as a stored condition.
+
+        Raises:
+            UnreadableMedia: no such numbers, or values outside 0..1.
+        """
+        from media.curve import read_curve
+
+        curve = read_curve(path)  # before torch is loaded
+        from generators.conditioning import envelope_bytes
+
+        return self.store.put_bytes(envelope_bytes(curve), "application/x-safetensors", "condition")
+
     def write_loa(self, request: GenerationRequest, backend: str, path: Path) -> None:
         """The Language of Audio of a request in a file (safetensors) that ``--loa`` reads, whole or not at all.
 

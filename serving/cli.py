@@ -164,6 +164,7 @@ def generate(
     video: Annotated[list[Path] | None, typer.Option("--video", metavar="F", help="A video it should fit.")] = None,
     imu: Annotated[Path | None, typer.Option("--imu", metavar="F", help="Motion, 6 channels (.npy, .csv).")] = None,
     transcript: Annotated[str | None, typer.Option("--transcript", metavar="T", help="Words to be spoken.")] = None,
+    envelope: Annotated[Path | None, typer.Option("--envelope", metavar="F", help="Loudness over time, 0 to 1 (.npy, .csv).")] = None,
     loa: Annotated[list[str] | None, typer.Option("--loa", metavar="F[:WEIGHT]", help="A stored LOA to reuse.")] = None,
     backend: Backend = "auto",
     seconds: Annotated[float, typer.Option("--seconds", metavar="S", help="Length.")] = 5.0,
@@ -187,7 +188,7 @@ def generate(
         raise Usage("nothing was asked: give a PROMPT, --image, --audio, --video, --transcript or --loa")
     if not (math.isfinite(seconds) and seconds > 0):
         raise Usage(f"--seconds must be more than 0, got {seconds:g}")
-    _must_exist([file for _, file in attached] + [file for file, _ in stored_loa] + ([imu] if imu else []))
+    _must_exist([file for _, file in attached] + [file for file, _ in stored_loa] + [file for file in (imu, envelope) if file])
     if loa_out is not None and not loa_out.absolute().parent.is_dir():
         raise Usage(f"cannot write '{loa_out}': there is no folder '{loa_out.absolute().parent}'; make it first")
 
@@ -215,7 +216,8 @@ def generate(
     valid_request(**fields | {"prompt": prompt if prompt.strip() else "-"})  # a wrong number costs no decoding either
     media = tuple(_stored(app, kind, file) for kind, file in attached)
     reused = tuple((_condition(app, file), weight) for file, weight in stored_loa)
-    request = app.request(backend, **fields, media=media, loa=reused)
+    drawn = app.store_envelope(envelope) if envelope else None
+    request = app.request(backend, **fields, media=media, loa=reused, envelope=drawn)
     if loa_out is not None:
         app.write_loa(request, backend, loa_out)
     with _bar("making the sound") as on_progress:

@@ -251,3 +251,23 @@ def test_a_job_that_is_done_waits_unchanged() -> None:
     short, _ = run(network, [job(0, steps=1), job(1, steps=5)], rows=2)
     assert torch.equal(short, run(Pointwise(), [job(0, steps=1)], rows=2)[0])
     assert len(network.calls) == 5
+
+
+class Echo(nn.Module):
+    """Predicts its control: what a job is given beside the latent comes out where it was given."""
+
+    def forward(self, sample: Tensor, timestep: Tensor, **conditions: Tensor) -> SimpleNamespace:
+        assert sample.shape[1] == 5, "four latent channels and one of control"
+        return SimpleNamespace(sample=sample[:, 4:].expand(-1, 4, -1, -1))
+
+
+def test_a_control_reaches_every_window_at_its_own_place() -> None:
+    ramps = [curve[None, :, None].expand(1, 40, BINS) for curve in (torch.linspace(0, 1, 40), torch.linspace(1, 0, 40))]
+    jobs = [replace(job(i, frames=40, steps=1), control=ramp) for i, ramp in enumerate(ramps)]
+
+    made = denoise(Echo(), jobs, scheduler("ddim"), rows=2, window=16, overlap=4)
+    for latent, curve, given in zip(made, ramps, jobs, strict=True):
+        own = scheduler("ddim")()
+        own.set_timesteps(1)
+        wanted = own.step(curve.expand(4, -1, -1)[None], own.timesteps[0], given.noise[None]).prev_sample[0]
+        assert torch.allclose(latent, wanted, atol=1e-6)
