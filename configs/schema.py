@@ -12,10 +12,10 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from configs.registry import ConfigError, UnknownName, entries, nearest
 
@@ -148,13 +148,15 @@ def _explain(error: ValidationError, schema: type[BaseModel]) -> Iterator[str]:
 
 
 def _fields_at(schema: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """Field names of the model that ``loc`` leads to; those of ``schema`` itself where the way is lost."""
+    """Field names of the model that ``loc`` leads to; those of the last model on the way where it is lost."""
     model = schema
     for part in loc:
         info = model.model_fields.get(str(part))
-        if info is None or not (isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)):
+        inner = (get_args(info.annotation) or [info.annotation]) if info else []  # of X | None: X
+        found = next((t for t in inner if isinstance(t, type) and issubclass(t, BaseModel)), None)
+        if found is None:
             break
-        model = info.annotation
+        model = found
     return sorted(model.model_fields)
 
 
@@ -215,3 +217,206 @@ def _preset_places(home: Path | None) -> Iterator[Path | Traversable]:
                 yield Path(root) / "backends"
     if home is not None and (home / "backends").is_dir():
         yield home / "backends"
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+class LoopConfig(_Config):
+    """How one stage trains. ``minutes`` of training (over all resumes) or ``steps`` decide the end and the cosine decay."""
+
+    minutes: float | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, gt=0)
+    batch: int = Field(default=32, gt=0)  # rows a step and process
+    lr: float = Field(default=1e-3, gt=0)
+    lr_end: float = Field(default=0.02, ge=0, le=1)  # share of lr that is left at the end
+    warmup_steps: int = Field(default=100, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float = Field(default=1.0, gt=0)
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights stay in fp32
+    save_every_s: float = Field(default=60, gt=0)  # of training
+    log_every_s: float = Field(default=10, gt=0)
+    samples_every: int = Field(default=0, ge=0)  # steps between pictures of what is made; 0: none
+
+    @model_validator(mode="after")
+    def _ends(self) -> LoopConfig:
+        if (self.minutes is None) == (self.steps is None):
+            raise ValueError("one of 'minutes' and 'steps' says when to end; give one of them")
+        return self
+
+
+class AudioMaeSize(_Config):
+    """Fields of ``encoders.audiomae.AudioMaeConfig``, which says what they are."""
+
+    frames: int = 512
+    bins: int = 64
+    patch: int = 16
+    width: int = 128
+    depth: int = 6
+    heads: int = 4
+    averaged_blocks: int = 3
+    pool: tuple[int, int] = (4, 4)
+    mel_mean: float = -5.8
+    mel_std: float = 3.3
+
+
+class AudioMaeStage(LoopConfig):
+    """(a) Self-supervised pretraining; its pooled features are the Language of Audio."""
+
+    model: AudioMaeSize = AudioMaeSize()
+    decoder_width: int = Field(default=96, gt=0)
+    decoder_depth: int = Field(default=2, gt=0)
+
+
+class Adversarial(_Config):
+    """A critic that learns to tell what is made from what is true, and pulls the made towards the true."""
+
+    weight: float = Field(gt=0)
+    features: float = Field(default=2.0, ge=0)  # weight of matching the critic's inner features
+    width: int = Field(default=32, gt=0)  # channels of the critic's first layer
+    from_step: int = Field(default=0, ge=0)  # steps without it first
+
+
+class VaeSize(_Config):
+    """Fields of diffusers' ``AutoencoderKL``."""
+
+    block_out_channels: tuple[int, ...] = (16, 32, 64, 96)
+    layers_per_block: int = 1
+    latent_channels: int = 8
+    norm_num_groups: int = 8
+    sample_size: int = 64
+
+
+class VaeStage(LoopConfig):
+    """(b) The mel autoencoder. ``decoder_only`` trains the decoder of ``start`` on and leaves its latents as they are."""
+
+    model: VaeSize = VaeSize()
+    crop: int = Field(default=128, gt=0)  # frames
+    kl: float = Field(default=1e-4, ge=0)
+    scales: int = Field(default=1, ge=1, le=4)  # resolutions at which reconstructions are compared, each half the one before
+    adversarial: Adversarial | None = None
+    start: Path | None = None  # a folder of AutoencoderKL to go on from
+    decoder_only: bool = False
+
+    @model_validator(mode="after")
+    def _start_is_given(self) -> VaeStage:
+        if self.decoder_only and self.start is None:
+            raise ValueError("'decoder_only' needs 'start', the folder of the autoencoder whose decoder is trained on")
+        return self
+
+
+class VocoderSize(_Config):
+    """Fields of transformers' ``SpeechT5HifiGanConfig``. The product of the rates is 160 samples, one frame."""
+
+    upsample_initial_channel: int = 192
+    upsample_rates: tuple[int, ...] = (5, 4, 2, 2, 2)
+    upsample_kernel_sizes: tuple[int, ...] = (11, 8, 4, 4, 4)
+    resblock_kernel_sizes: tuple[int, ...] = (3, 7)
+    resblock_dilation_sizes: tuple[tuple[int, ...], ...] = ((1, 3), (1, 3))
+    normalize_before: bool = True
+
+
+class VocoderStage(LoopConfig):
+    """(c) Mel to sound. ``decoded_clips``: draws of clips that are also fed as they come out of the autoencoder."""
+
+    model: VocoderSize = VocoderSize()
+    frames: int = Field(default=40, gt=8)  # of a crop
+    decoded_clips: int = Field(default=2600, ge=0)
+    adversarial: Adversarial | None = None
+
+
+class TowerStage(LoopConfig):
+    """(d) The contrastive audio tower beside the frozen sentence encoder."""
+
+
+class WriterSize(_Config):
+    """Projection and GPT-2. ``first`` and ``second`` are the widths of the two conditions (CLAP's and T5's places)."""
+
+    tokens: int = 8
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    positions: int = 64
+    vocabulary: int = 1  # never used; the public GPT-2 has 50257
+    first: int = 384
+    second: int = 384
+
+
+class TranslatorStage(LoopConfig):
+    """(f) GPT-2 learns to write LOA."""
+
+    model: WriterSize = WriterSize()
+
+
+class UnetSize(_Config):
+    """Fields of diffusers' ``AudioLDM2UNet2DConditionModel``. Per block: one attention a width, None being self-attention."""
+
+    sample_size: tuple[int, int] = (64, 8)
+    in_channels: int = 8
+    out_channels: int = 8
+    down_block_types: tuple[str, ...] = ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D")
+    up_block_types: tuple[str, ...] = ("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D")
+    block_out_channels: tuple[int, ...] = (64, 128, 128)
+    layers_per_block: int = 1
+    transformer_layers_per_block: int = 1
+    attention_head_dim: tuple[int, ...] = (2, 4, 4)  # diffusers' name; these are numbers of heads
+    cross_attention_dim: tuple[tuple[int | None, ...], ...] = ((None, 128, 384),) * 3
+    norm_num_groups: int = 16
+
+
+class LatentStage(LoopConfig):
+    """(e) Latent diffusion on LOA."""
+
+    model: UnetSize = UnetSize()
+
+
+class JointStage(LoopConfig):
+    """(g) GPT-2 and U-Net together through the switcher (AudioLDM 2, section III-D)."""
+
+    true_loa_share: float = Field(default=0.25, ge=0, le=1)  # of rows; the others read what GPT-2 writes
+    translator_weight: float = Field(default=1.0, ge=0)  # of GPT-2's own loss beside the diffusion loss
+
+
+class TrainConfig(_Config):
+    """A recipe: sizes and times of all stages. Paths that are not given lie under LOA_HOME/training."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    data: Path | None = None  # what `python -m training.data` wrote
+    work: Path | None = None  # states of the stages
+    out: Path | None = None  # the checkpoint
+    device: Literal["auto", "cpu"] = "auto"
+    audiomae: AudioMaeStage
+    vae: VaeStage
+    vocoder: VocoderStage
+    tower: TowerStage
+    translator: TranslatorStage
+    latent: LatentStage
+    joint: JointStage | None = None
+    checkpoint: dict[str, Any] = Field(default_factory=dict)  # fields of loa.json that differ from nano's
+
+    def placed(self, data: Path | None = None, work: Path | None = None, out: Path | None = None) -> TrainConfig:
+        """All three folders named: by the argument, by the file, or by default."""
+        root = default_home() / "training"
+        return self.model_copy(
+            update={
+                "data": data or self.data or root / "clips",
+                "work": work or self.work or root / self.name,
+                "out": out or self.out or root / self.name / "checkpoint",
+            }
+        )
+
+
+def train_config(given: str) -> TrainConfig:
+    """The recipe in the file ``given``, or the shipped one of that name (``nano-cpu``).
+
+    Raises:
+        ConfigError: no such recipe, or a field is wrong.
+    """
+    shipped = {p.name.removesuffix(".yaml"): p for p in (files("configs") / "training").iterdir() if p.name.endswith(".yaml")}
+    if given in shipped:
+        return read_yaml(shipped[given], TrainConfig)
+    if not given.endswith((".yaml", ".yml")):
+        raise UnknownName("recipe", given, shipped)
+    return read_yaml(Path(given), TrainConfig)
