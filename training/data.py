@@ -1,11 +1,13 @@
 """Clips for training: a folder of cached waveforms and mels, and how they are drawn.
 
-``python -m training.data OUT --recordings DIR`` writes the folder: procedural clips of the split's own seeds and placements of the
-recordings of the split's own take families. DIR is what ``python -m training.recordings`` writes.
+``python -m training.data OUT --recordings DIR [--soundfont FILE]`` writes the folder: procedural clips of the split's own seeds,
+placements of the recordings of the split's own take families, and scenes (training.scenes, music, speech) with captions of their own.
+DIR is what ``python -m training.recordings`` writes; without a soundfont there is no music.
 
-    OUT/<part>_wav.npy [N, 81920] int16    OUT/<part>_mel.npy [N, 512, 64] float16    OUT/<part>.json  [[class or row, seed], …]
-    OUT/labels.json  {"procedural": [class of index], "recorded": [category of row]}
-    parts: proc, rec_train (the model) · jproc, rec_judge (judge J1) · tproc, rec_test (nobody trains on them)
+    OUT/<part>_wav.npy [N, 81920] int16    OUT/<part>_mel.npy [N, 512, 64] float16    OUT/labels.json
+    OUT/<part>.json  [[class or row, seed], …], of scenes [[caption, …], …]
+    parts: proc, rec_train, paced, counted, placed, mixed, music, speech (the model) · jproc, rec_judge (judge J1)
+    · tproc, rec_test (nobody trains on them)
 """
 
 from __future__ import annotations
@@ -14,18 +16,23 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from media.audio import read_audio
 from media.mel import MelSpec, log_mel
 from media.refs import MediaError
+from training.captions import captions_of
+from training.music import Player, music
+from training.scenes import Scene, counted, held_out, mixed, paced, placed, short_phrase
+from training.speech import Speaker, speech
 from training.synthesis import CLASSES
 
 SAMPLE_RATE = 16_000
@@ -33,6 +40,12 @@ SECONDS = 5.12
 SAMPLES = 81_920
 SEEDS = {"proc": (0, 130), "jproc": (10_000_000, 60), "tproc": (20_000_000, 8)}  # first seed, clips per class
 PLACEMENTS = {"train": 4, "judge": 4, "test": 2}
+SCENES = {"paced": 1500, "counted": 700, "placed": 1500, "mixed": 3600, "music": 1800, "speech": 500}
+# How often a source is drawn in training, relative to the others that are there.
+SHARES = {
+    "proc": 0.42, "rec_train": 0.16, "paced": 0.06, "counted": 0.03, "placed": 0.06, "mixed": 0.14, "music": 0.09, "speech": 0.04,
+}  # fmt: skip
+RECORDED_IN_MIX = 0.25  # share of mixed sounds that are recordings
 
 
 def split_of(take: str) -> str:
@@ -41,15 +54,16 @@ def split_of(take: str) -> str:
     return "train" if share < 13 else "judge" if share < 17 else "test"
 
 
+@cache
 def recordings() -> list[dict[str, object]]:
     """The rows of the recorded set: package, path, licence, caption, category, take, seconds."""
     return [json.loads(line) for line in (files("training") / "recordings.jsonl").read_text().splitlines()]
 
 
-def _finish(draw: np.random.Generator, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _finish(draw: np.random.Generator, samples: np.ndarray, quietest_db: float = -75) -> tuple[np.ndarray, np.ndarray]:
     """A noise floor in three of five clips (real rooms are never digitally silent), then int16 and log-mel."""
     if draw.random() < 0.6:
-        level = 10 ** (draw.uniform(-75, -45) / 20)
+        level = 10 ** (draw.uniform(quietest_db, quietest_db + 30) / 20)
         samples = samples + np.float32(level) * draw.standard_normal(len(samples)).astype(np.float32)
     samples = np.clip(samples, -1, 1)
     return (samples * 32767).astype(np.int16), log_mel(samples.astype(np.float32), MelSpec()).astype(np.float16)
@@ -63,26 +77,87 @@ def procedural_clip(job: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def recorded_clip(folder: Path, job: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """(row index, seed): a crop of a long recording, or a short one placed several times with gaps.
+    """(row index, seed): a crop of a long recording, or a short one placed several times with gaps."""
+    index, seed = job
+    draw = np.random.default_rng([1000 + index, seed])
+    return _finish(draw, spread(recording_path(folder, index), draw))
+
+
+def spread(path: Path, draw: np.random.Generator) -> np.ndarray:
+    """A recording as 5.12 s, float32 [81920]: a crop of a long one; a short one several times with gaps.
 
     Padding short ones with silence would teach the model to fall silent after half a second.
     """
-    index, seed = job
-    draw = np.random.default_rng([1000 + index, seed])
-    sound = read_audio(recording_path(folder, index), sample_rate=SAMPLE_RATE, mono=True).samples[0]
+    sound = read_audio(path, sample_rate=SAMPLE_RATE, mono=True).samples[0]
     sound = sound / (np.abs(sound).max() + 1e-6)
     clip = np.zeros(SAMPLES, np.float32)
     if len(sound) >= SAMPLES:
         at = int(draw.integers(0, len(sound) - SAMPLES + 1))
         clip[:] = sound[at : at + SAMPLES]
     else:
-        start, placed = draw.uniform(0, 0.5), 0
-        while start * SAMPLE_RATE < SAMPLES - min(len(sound), 1600) and placed < 8:
+        start, times = draw.uniform(0, 0.5), 0
+        while start * SAMPLE_RATE < SAMPLES - min(len(sound), 1600) and times < 8:
             at = int(start * SAMPLE_RATE)
             size = min(len(sound), SAMPLES - at)
             clip[at : at + size] += draw.uniform(0.7, 1) * sound[:size]
-            start, placed = start + len(sound) / SAMPLE_RATE + draw.uniform(0.1, 1.2), placed + 1
-    return _finish(draw, clip / (np.abs(clip).max() + 1e-6) * np.float32(draw.uniform(0.5, 0.95)))
+            start, times = start + len(sound) / SAMPLE_RATE + draw.uniform(0.1, 1.2), times + 1
+    return (clip / (np.abs(clip).max() + 1e-6) * np.float32(draw.uniform(0.5, 0.95))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What scenes are made from: the folder of recordings, the rows that may be used, and a soundfont for music."""
+
+    recordings: Path
+    rows: tuple[int, ...] = ()
+    soundfont: Path | None = None
+
+    def draw_sound(self, draw: np.random.Generator) -> tuple[str, str, np.ndarray]:
+        """A class, a short phrase for it, and a fresh clip of it."""
+        if self.rows and draw.random() < RECORDED_IN_MIX:
+            index = int(draw.choice(self.rows))
+            row = recordings()[index]
+            return str(row["category"]), str(row["caption"]), spread(recording_path(self.recordings, index), draw)
+        name = str(draw.choice(list(CLASSES)))
+        made = CLASSES[name](draw, SECONDS)[:SAMPLES]
+        return name, short_phrase(draw, name), np.pad(made, (0, SAMPLES - len(made)))
+
+    def draw_mix(self, draw: np.random.Generator) -> Scene:
+        """Two sounds of classes that may be trained on together."""
+        while True:
+            (x_name, *x), (y_name, *y) = self.draw_sound(draw), self.draw_sound(draw)
+            if x_name != y_name and not held_out(x_name, y_name):
+                return mixed(draw, (x[0], x[1]), (y[0], y[1]))
+
+    def draw_placed(self, draw: np.random.Generator) -> Scene:
+        _, phrase, sound = self.draw_sound(draw)
+        return placed(draw, sound, phrase)
+
+
+@cache
+def _player(soundfont: Path) -> Player:
+    return Player(soundfont)
+
+
+@cache
+def _speaker() -> Speaker:
+    return Speaker()
+
+
+def scene_clip(bench: Bench, part: str, seed: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """One clip of a part of ``SCENES``: int16 [81920], log-mel [512, 64], captions."""
+    draw = np.random.default_rng([5000 + list(SCENES).index(part), seed])
+    if part == "music":
+        assert bench.soundfont is not None
+        made = music(_player(bench.soundfont), draw, SECONDS)
+    elif part == "speech":
+        made = speech(_speaker(), draw, SECONDS)
+    else:
+        makers = {"paced": lambda d: paced(d, SECONDS), "counted": lambda d: counted(d, SECONDS)}
+        makers |= {"placed": bench.draw_placed, "mixed": bench.draw_mix}
+        made = makers[part](draw)
+    samples = np.pad(made.samples, (0, SAMPLES))[:SAMPLES]
+    return (*_finish(draw, samples, quietest_db=-80 if part == "placed" else -75), made.captions)
 
 
 def recording_path(folder: Path, index: int) -> Path:
@@ -90,53 +165,84 @@ def recording_path(folder: Path, index: int) -> Path:
     return folder / str(recordings()[index]["file"])
 
 
-def write_part(make: Callable[[tuple[int, int]], tuple[np.ndarray, np.ndarray]], jobs: list[tuple[int, int]], stem: Path) -> None:
-    """All clips of one part; the JSON list comes last, so its presence means that the arrays are whole."""
+def write_part(make: Callable[[Any], tuple[Any, ...]], jobs: Sequence[Any], stem: Path) -> None:
+    """All clips of one part; the JSON list comes last, so its presence means that the arrays are whole.
+
+    It lists the jobs, or what ``make`` returns beside wave and mel.
+    """
     waves = np.lib.format.open_memmap(f"{stem}_wav.npy", "w+", np.int16, (len(jobs), SAMPLES))
     mels = np.lib.format.open_memmap(f"{stem}_mel.npy", "w+", np.float16, (len(jobs), 512, 64))
+    listed = []
     with ProcessPoolExecutor() as pool:
-        for row, (wave, mel) in enumerate(pool.map(make, jobs, chunksize=32)):
+        for row, (wave, mel, *more) in enumerate(pool.map(make, jobs, chunksize=32)):
             waves[row], mels[row] = wave, mel
+            listed.append(more[0] if more else jobs[row])
     waves.flush()
     mels.flush()
-    Path(f"{stem}.json").write_text(json.dumps(jobs))
+    Path(f"{stem}.json").write_text(json.dumps(listed))
 
 
 @dataclass(frozen=True)
 class Source:
-    """One cached part: ``mel`` [N, 512, 64], ``wav`` [N, 81920], the label of each clip, and how often it is drawn."""
+    """One cached part: ``mel`` [N, 512, 64], ``wav`` [N, 81920], the label of each clip, and how often it is drawn.
+
+    A label is a class, or, where ``scenes``, the clip's own name: then ``captions`` holds all that may be said of it.
+    """
 
     mel: np.ndarray
     wav: np.ndarray
     labels: tuple[str, ...]
-    captions: tuple[str, ...]  # of recordings; empty for procedural clips
+    captions: tuple[tuple[str, ...], ...]  # of each recording or scene; empty for procedural clips
     share: float
+    scenes: bool = False
 
 
 @dataclass(frozen=True)
 class MelSet:
-    """The model's training clips. Clips are named by (source, index)."""
+    """The model's training clips. Clips are named by (source, index); sources of classes come before scenes."""
 
     sources: tuple[Source, ...]
 
     @classmethod
     def open(cls, folder: Path) -> MelSet:
-        """Map ``proc`` and ``rec_train`` of a folder that ``python -m training.data`` wrote."""
+        """Map the model's parts of a folder that ``python -m training.data`` wrote; what scenes are missing are left out."""
         names, rows = list(CLASSES), recordings()
 
-        def arrays(part: str) -> tuple[np.ndarray, np.ndarray]:
-            return np.load(folder / f"{part}_mel.npy", mmap_mode="r"), np.load(folder / f"{part}_wav.npy", mmap_mode="r")
+        def source(part: str, labels: list[str], captions: list[tuple[str, ...]], scenes: bool = False) -> Source:
+            mel, wav = (np.load(folder / f"{part}_{kind}.npy", mmap_mode="r") for kind in ("mel", "wav"))
+            return Source(mel, wav, tuple(labels), tuple(captions), SHARES[part], scenes)
 
         proc = json.loads((folder / "proc.json").read_text())
         rec = json.loads((folder / "rec_train.json").read_text())
-        labels = tuple(str(rows[i]["category"]) for i, _ in rec)
-        captions = tuple(str(rows[i]["caption"]) for i, _ in rec)
-        return cls(
-            (
-                Source(*arrays("proc"), tuple(names[i] for i, _ in proc), (), 0.75),
-                Source(*arrays("rec_train"), labels, captions, 0.25),
-            )
-        )
+        sources = [
+            source("proc", [names[i] for i, _ in proc], []),
+            source("rec_train", [str(rows[i]["category"]) for i, _ in rec], [(str(rows[i]["caption"]),) for i, _ in rec]),
+        ]
+        for part in SCENES:
+            if (folder / f"{part}.json").is_file():
+                said = [tuple(captions) for captions in json.loads((folder / f"{part}.json").read_text())]
+                sources.append(source(part, [f"{part}/{i}" for i in range(len(said))], said, scenes=True))
+        return cls(tuple(sources))
+
+    @cached_property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """Each class and all that it is called, in order of appearance."""
+        found: dict[str, dict[str, None]] = {}
+        for source in self.of_classes().sources:
+            for index, label in enumerate(source.labels):
+                captions = found.setdefault(label, {})
+                if source.captions:
+                    captions |= dict.fromkeys(source.captions[index])
+        return {label: captions_of(label, tuple(captions)) for label, captions in found.items()}
+
+    @cached_property
+    def scenes(self) -> dict[str, tuple[str, ...]]:
+        """The captions of each scene."""
+        return {label: said for s in self.sources if s.scenes for label, said in zip(s.labels, s.captions, strict=True)}
+
+    def of_classes(self) -> MelSet:
+        """Without the scenes; the remaining sources keep their numbers."""
+        return MelSet(tuple(source for source in self.sources if not source.scenes))
 
     @cached_property
     def _weights(self) -> list[np.ndarray]:
@@ -169,6 +275,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write the cached training clips.")
     parser.add_argument("out", type=Path)
     parser.add_argument("--recordings", type=Path, required=True, help="what `python -m training.recordings` wrote")
+    parser.add_argument("--soundfont", type=Path, help="MuseScore_General_Lite.sf3, for music")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     rows, readable = recordings(), []
@@ -179,12 +286,19 @@ def main() -> int:
         except MediaError as error:
             print(f"skipped {rows[index]['path_in_package']}: {error}", file=sys.stderr)
     print(f"{len(rows) - len(readable)} of {len(rows)} recordings skipped", file=sys.stderr)
+    in_split = {split: [i for i in readable if split_of(str(rows[i]["take"])) == split] for split in PLACEMENTS}
     for part, (first, count) in SEEDS.items():
         jobs = [(k, s) for s in range(first, first + count) for k in range(len(CLASSES))]
         write_part(procedural_clip, jobs, given.out / part)
     for split, count in PLACEMENTS.items():
-        jobs = [(i, s) for i in readable if split_of(str(rows[i]["take"])) == split for s in range(count)]
+        jobs = [(i, s) for i in in_split[split] for s in range(count)]
         write_part(partial(recorded_clip, given.recordings), jobs, given.out / f"rec_{split}")
+    bench = Bench(given.recordings, tuple(in_split["train"]), given.soundfont)
+    for part, count in SCENES.items():
+        if part == "music" and given.soundfont is None:
+            print("no music: give --soundfont", file=sys.stderr)
+            continue
+        write_part(partial(scene_clip, bench, part), range(count), given.out / part)
     labels = {"procedural": list(CLASSES), "recorded": [row["category"] for row in rows]}
     (given.out / "labels.json").write_text(json.dumps(labels))
     return 0

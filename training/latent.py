@@ -1,4 +1,4 @@
-"""Stages (e) and (g): latent diffusion steered by the Language of Audio and by text.
+"""Stages (e) and (h): latent diffusion steered by the Language of Audio, by text and by a loudness curve.
 
 v-prediction (Salimans & Ho 2022) over AudioLDM's noise schedule. LOA comes through the probabilistic switcher of AudioLDM 2
 (section III-D): the clip's own features in a quarter of the rows, what GPT-2 wrote from the caption in the others, so that the U-Net
@@ -12,23 +12,31 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AudioLDM2UNet2DConditionModel, AutoencoderKL, DDIMScheduler
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
 from encoders.loa import LoaWriter
+from generators.conditioning import envelope_channels
+from media.mel import loudness_curve
 from training.data import MelSet
 from training.diffusion import diffuse, per_row, velocity
 from training.loop import Log, LoopConfig, quiet, train
 from training.translator import CaptionBank
 
 TRUE_LOA_SHARE = 0.25
-DROP_ALL, DROP_LOA, DROP_TEXT = 0.1, 0.1, 0.1
+DROP_ALL, DROP_LOA, DROP_TEXT, DROP_ENVELOPE = 0.1, 0.1, 0.1, 0.5
+LATENT_CHANNELS, LATENT_FRAMES, LATENT_BINS, DOWN = 8, 64, 8, 8
+CURVE_BLURS = (0.0, 0.0, 1.0, 3.0, 8.0)  # sigma in mel frames of 10 ms: what people draw is smoother than what sounds do
 
 
 def build_unet() -> AudioLDM2UNet2DConditionModel:
-    """9 M parameters over latents [B, 8, 64, 8]; attention (self, LOA, text) where a cell covers 0.32 s."""
+    """9 M parameters over latents [B, 8, 64, 8] and, stacked under them, an envelope [B, 9, 64, 8].
+
+    Attention (self, LOA, text) where a cell covers 0.32 s.
+    """
     return AudioLDM2UNet2DConditionModel(
         sample_size=[64, 8],
-        in_channels=8,
+        in_channels=LATENT_CHANNELS + DOWN + 1,
         out_channels=8,
         down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
@@ -38,6 +46,14 @@ def build_unet() -> AudioLDM2UNet2DConditionModel:
         cross_attention_dim=((None, 128, 384),) * 3,
         norm_num_groups=16,
     )
+
+
+def without_envelope(unet: AudioLDM2UNet2DConditionModel) -> dict[str, Tensor]:
+    """The weights of a U-Net that knows no envelope, for ``build_unet``: what it makes stays the same until it learns more."""
+    state = unet.state_dict()
+    first = state["conv_in.weight"]
+    state["conv_in.weight"] = torch.cat([first, torch.zeros(len(first), DOWN + 1, *first.shape[2:])], dim=1)
+    return state
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -74,6 +90,19 @@ def written_loas(writer: LoaWriter, bank: CaptionBank, batch: int = 128) -> Tens
     return torch.cat(out)
 
 
+def envelopes(mels: list[np.ndarray], draw: np.random.Generator) -> Tensor:
+    """Stage (h): the loudness curves of the clips themselves, half of them dropped: [B, 9, 64, 8] of log-mels [512, 64]."""
+    out = []
+    for mel in mels:
+        if draw.random() < DROP_ENVELOPE:
+            out.append(envelope_channels(None, LATENT_FRAMES, LATENT_BINS, DOWN))
+            continue
+        curve, blur = loudness_curve(mel), float(draw.choice(CURVE_BLURS))
+        smooth = gaussian_filter1d(curve, blur) if blur else curve
+        out.append(envelope_channels(torch.from_numpy(smooth), LATENT_FRAMES, LATENT_BINS, DOWN))
+    return torch.stack(out)
+
+
 def train_unet(
     data: MelSet,
     latents: list[Tensor],
@@ -84,11 +113,17 @@ def train_unet(
     loop: LoopConfig,
     *,
     batch: int = 32,
+    start: dict[str, Tensor] | None = None,
     on_log: Log = quiet,
 ) -> AudioLDM2UNet2DConditionModel:
-    """``latents``, ``loas``: for each source of ``data``, unit-variance latents [N, 8, 64, 8] and true LOA [N, 8, 128]."""
+    """Train from nothing, or from the weights ``start``.
+
+    ``latents``, ``loas``: for each source of ``data``, unit-variance latents [N, 8, 64, 8] and true LOA [N, 8, 128].
+    """
     torch.manual_seed(0)
     unet = build_unet().to(memory_format=torch.channels_last)
+    if start is not None:
+        unet.load_state_dict(start)
     alpha_bar = build_scheduler().alphas_cumprod
     modules = nn.ModuleDict({"unet": unet})
 
@@ -113,6 +148,7 @@ def train_unet(
         a = per_row(alpha_bar, t, x0)  # the scheduler's table and the U-Net's t: one less than the papers'
         eps = torch.randn(x0.shape, generator=generator)
         noisy, v = diffuse(x0, eps, a), velocity(x0, eps, a)
+        noisy = torch.cat([noisy, envelopes([data.sources[s].mel[i] for s, i in clips], draw)], dim=1)
         with torch.autocast("cpu", torch.bfloat16):
             predicted = unet(
                 noisy.contiguous(memory_format=torch.channels_last),

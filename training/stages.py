@@ -59,6 +59,7 @@ LOA_JSON: dict[str, Any] = {
     "head": "griffin_lim",
     # Chosen on 59 prompts of our own, which are in no list: top-1 0.34 without and 0.42 with it, on half-trained weights.
     "anchor_cosine": 0.4,
+    "envelope": True,
     "max_seconds": 30.0,
     "accepts": ["text", "image", "audio", "video", "condition"],
     "tasks": ["sound", "music"],
@@ -86,23 +87,12 @@ class Recipe:
         return MelSet.open(self.data)
 
     @cached_property
-    def labels(self) -> dict[str, tuple[str, ...]]:
-        """Class to the captions of its recordings, in order of appearance."""
-        found: dict[str, dict[str, None]] = {}
-        for source in self.clips.sources:
-            for index, label in enumerate(source.labels):
-                captions = found.setdefault(label, {})
-                if source.captions:
-                    captions[source.captions[index]] = None
-        return {label: tuple(captions) for label, captions in found.items()}
-
-    @cached_property
     def bank(self) -> CaptionBank:
-        return CaptionBank.make(self.labels, self.work / "bank.pt")
+        return CaptionBank.make(self.clips.classes, self.work / "bank.pt", scenes=self.clips.scenes)
 
     @cached_property
     def anchors(self) -> Anchors:
-        return build_anchors(self.bank, self.labels)
+        return build_anchors(self.bank, self.clips.classes)
 
     def _kept(self, name: str, make: Callable[[], Any]) -> Any:
         path = self.work / name
@@ -115,7 +105,7 @@ class Recipe:
         folder = self.work / "vae"
         if not (folder / "whitened").is_dir():
             mels = [source.mel for source in self.clips.sources]
-            train_vae(mels, [0.75, 0.25], folder, LOOPS["vae"], batch=16, crop=128, on_log=self.log)
+            train_vae(mels, [source.share for source in self.clips.sources], folder, LOOPS["vae"], batch=16, crop=128, on_log=self.log)
             model = averaged(folder, build_vae(), "vae")
             whiten(model, torch.cat([encode_latents(model, mel[::3]) for mel in mels]))
             model.save_pretrained(folder / "part")

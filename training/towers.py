@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from configs.schema import TowerStage
 from encoders.audiomae import AudioMae
 from encoders.clap import Anchors, AudioTower
-from training.captions import captions_of
 from training.data import MelSet
-from training.loop import Log, LoopConfig, quiet, train
+from training.loop import Loop, fit
 from training.translator import CaptionBank
 
 
-def build_anchors(bank: CaptionBank, labels: dict[str, tuple[str, ...]]) -> Anchors:
+def build_anchors(bank: CaptionBank, classes: dict[str, tuple[str, ...]]) -> Anchors:
     """The unframed phrases of every class."""
-    wanted = [(label, phrase) for label, recorded in labels.items() for phrase in captions_of(label, recorded)]
+    wanted = [(label, phrase) for label, said in classes.items() for phrase in said]
     index = {text: row for row, text in reversed(list(enumerate(bank.texts)))}
     vectors = bank.conditions([index[phrase] for _, phrase in wanted])[0].states[:, 0]
     return Anchors(tuple(p for _, p in wanted), tuple(label for label, _ in wanted), vectors.numpy())
@@ -36,32 +36,25 @@ def extract_features(model: AudioMae, mels: np.ndarray, batch: int = 64) -> Tens
     return torch.cat(out)
 
 
-def train_tower(
-    data: MelSet,
-    features: list[Tensor],
-    anchors: Anchors,
-    folder: Path,
-    loop: LoopConfig,
-    *,
-    batch: int = 128,
-    on_log: Log = quiet,
-) -> AudioTower:
+def train_tower(data: MelSet, features: list[Tensor], anchors: Anchors, folder: Path, loop: Loop[TowerStage]) -> AudioTower:
     """``features``: AudioMAE features [N, P, W] of each source's clips."""
     torch.manual_seed(0)
-    tower = AudioTower()
+    tower = AudioTower(width=features[0].shape[2])
     names, means = anchors.classes()
-    targets, number = torch.from_numpy(means).float(), {name: i for i, name in enumerate(names)}
-    modules = nn.ModuleDict({"tower": tower})
+    targets, index = torch.from_numpy(means).float().to(loop.device), {name: i for i, name in enumerate(names)}
 
-    def loss(step: int) -> dict[str, Tensor]:
-        draw = np.random.default_rng([step, 5])
-        clips = data.draw(draw, batch)
+    def draw(number: int) -> tuple[Tensor, Tensor]:
+        clips = data.draw(np.random.default_rng([number, 5]), loop.config.batch)
         x = torch.stack([features[s][i] for s, i in clips]).float()
-        x = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(step))
-        truth = torch.tensor([number[data.sources[s].labels[i]] for s, i in clips])
+        x = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(number))
+        return x, torch.tensor([index[data.sources[s].labels[i]] for s, i in clips])
+
+    drawn = loop.ahead(draw)
+
+    def loss(number: int) -> dict[str, Tensor]:
+        x, truth = (x.to(loop.device) for x in drawn(number))
         logits = tower.log_scale.exp().clamp(max=100) * tower(x) @ targets.T
         value = nn.functional.cross_entropy(logits, truth, label_smoothing=0.05)
         return {"loss": value, "right": (logits.argmax(1) == truth).float().mean()}
 
-    modules.load_state_dict(train(modules, loss, loop, folder, settings={"stage": "tower", "batch": batch}, on_log=on_log))
-    return tower.eval()
+    return fit("tower", tower, loss, loop, folder)

@@ -19,7 +19,7 @@ from encoders.audiomae import AudioMae
 from encoders.base import Condition
 from encoders.loa import LoaWriter
 from encoders.text import SentenceEncoder, pool
-from training.captions import captions_of, framed
+from training.captions import framed
 from training.data import MelSet
 from training.loop import Log, LoopConfig, quiet, train
 
@@ -34,16 +34,20 @@ class CaptionBank:
     rows: dict[str, np.ndarray]
 
     @classmethod
-    def make(cls, labels: dict[str, tuple[str, ...]], path: Path, framed_copies: int = 3) -> CaptionBank:
-        """Encode all captions of ``labels`` (class to captions of its recordings); kept in ``path`` for the next run."""
+    def make(
+        cls, classes: dict[str, tuple[str, ...]], path: Path, framed_copies: int = 1, scenes: dict[str, tuple[str, ...]] | None = None
+    ) -> CaptionBank:
+        """Encode all that may be said of the labels; kept in ``path`` for the next run.
+
+        ``classes``: class to its phrases, which also stand inside frames ("the sound of …"); ``scenes``: clip to its captions.
+        """
         draw = np.random.default_rng(0)
         texts: list[str] = []
         rows: dict[str, np.ndarray] = {}
-        for label, recorded in labels.items():
+        for label, said in (classes | (scenes or {})).items():
             first = len(texts)
-            for phrase in captions_of(label, recorded):
-                variants = [phrase] + [framed(phrase, draw) for _ in range(framed_copies)]
-                texts += list(dict.fromkeys(variants))
+            for phrase in said:
+                texts += dict.fromkeys([phrase] + [framed(phrase, draw) for _ in range(framed_copies if label in classes else 0)])
             rows[label] = np.arange(first, len(texts))
         if path.exists():
             kept = torch.load(path, weights_only=True)

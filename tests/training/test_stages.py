@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AudioLDM2UNet2DConditionModel, AutoencoderKL
 
 from encoders.audiomae import AudioMaeConfig
 from encoders.text import SentenceEncoder
@@ -19,7 +19,7 @@ from training.audiomae import HIDDEN_SHARE, MaskedAutoencoder
 from training.autoencoder import MEL_MEAN, MEL_STD, build_vae, fold_scale, whiten
 from training.captions import FRAMES, all_phrases, captions_of, framed, phrases
 from training.data import MelSet, Source, recordings, split_of
-from training.latent import build_scheduler, build_unet
+from training.latent import build_scheduler, build_unet, envelopes, without_envelope
 from training.translator import CaptionBank, build_writer
 from training.vocoder import TorchMel, build_vocoder, spectral_loss
 
@@ -164,15 +164,16 @@ def test_a_class_is_called_by_its_plain_name_first() -> None:
 
 
 def test_the_bank_keeps_what_the_sentence_encoder_says(tmp_path: Path) -> None:
-    labels: dict[str, tuple[str, ...]] = {"no such class": ("a recorded caption",), "nothing": ()}
-    bank = CaptionBank.make(labels, tmp_path / "bank.pt", framed_copies=1)
+    labels: dict[str, tuple[str, ...]] = {"no such class": ("no such class", "a recorded caption"), "nothing": ("nothing",)}
+    bank = CaptionBank.make(labels, tmp_path / "bank.pt", scenes={"mixed/0": ("nothing while nothing",)})
     assert bank.texts[bank.rows["nothing"][0]] == "nothing"
+    assert [bank.texts[i] for i in bank.rows["mixed/0"]] == ["nothing while nothing"], "a scene's captions stand in no frame"
     covered = sorted(int(i) for rows in bank.rows.values() for i in rows)
     assert covered == list(range(len(bank.texts)))
     known = SentenceEncoder().sentences([bank.texts[1]])[0]
     sentence, tokens = bank.conditions([1])
     assert float(sentence.states[0, 0] @ torch.from_numpy(known)) > 0.999 and tokens.states.shape == (1, 32, 384)
-    again = CaptionBank.make(labels, tmp_path / "bank.pt", framed_copies=1)
+    again = CaptionBank.make(labels, tmp_path / "bank.pt", scenes={"mixed/0": ("nothing while nothing",)})
     assert again.texts == bank.texts and torch.equal(again.states, bank.states)
     shaken, _ = bank.conditions([1], noise=0.3, generator=torch.Generator().manual_seed(0))
     assert 0.3 < float(shaken.states[0, 0] @ sentence.states[0, 0]) < 0.999
@@ -224,6 +225,28 @@ def test_mels_keep_their_shape_and_change_in_level_only() -> None:
         assert gain.min() > -1.01 and gain.max() < 0.31 and float(np.ptp(gain)) < 1e-3
 
 
+def test_half_of_the_envelopes_are_dropped_and_the_rest_are_the_clips_own_curve() -> None:
+    mel = np.full((512, 64), -8.0, np.float16)
+    mel[100:104] = 0.0  # one loud moment
+    stacked = envelopes([mel] * 200, np.random.default_rng(0))
+    given = stacked[:, -1, 0, 0] == 1
+    assert stacked.shape == (200, 9, 64, 8) and 0.4 < float(given.float().mean()) < 0.6 and not stacked[~given].any()
+    curves = stacked[given][:, :8, :, 0].transpose(1, 2).reshape(-1, 512)
+    assert set((curves.argmax(1)).tolist()) <= {100, 101, 102, 103}
+
+
+def test_a_unet_that_learns_of_envelopes_starts_as_what_it_was() -> None:
+    torch.manual_seed(0)
+    old = AudioLDM2UNet2DConditionModel.from_config({**build_unet().config, "in_channels": 8}).eval()
+    new = build_unet().eval()
+    new.load_state_dict(without_envelope(old))
+    z, more = noise(1, 8, 64, 8), torch.rand(1, 9, 64, 8)
+    states = {"encoder_hidden_states": noise(1, 8, 128), "encoder_hidden_states_1": noise(1, 32, 384)}
+    with torch.no_grad():
+        before, after = old(z, 5, **states).sample, new(torch.cat([z, more], 1), 5, **states).sample
+    assert torch.allclose(before, after, atol=1e-5)
+
+
 # -- the sizes of nano ------------------------------------------------------------------------------------------------
 def test_the_noise_schedule_is_audioldms_and_does_not_clip() -> None:
     scheduler = build_scheduler()
@@ -240,7 +263,7 @@ def test_the_parts_of_nano_fit_together() -> None:
     with torch.no_grad():
         loa = writer(first, second)
         out = unet(
-            noise(2, 8, 64, 8),
+            torch.cat([noise(2, 8, 64, 8), envelopes([np.zeros((512, 64), np.float16)] * 2, np.random.default_rng(0))], dim=1),
             torch.tensor([10, 900]),
             encoder_hidden_states=loa.states,
             encoder_hidden_states_1=second.states,
