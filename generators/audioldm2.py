@@ -28,7 +28,7 @@ from generators.base import (
     Readiness,
     UnsupportedRequest,
 )
-from media.audio import Audio, resample
+from media.audio import Audio, fit_length, resample
 from media.mel import MelSpec, log_mel
 from media.refs import MediaRef
 
@@ -409,17 +409,3 @@ class AudioLDM2(Backend):
 
         self.load()
         return self.store.put_bytes(loa_bytes(self._conditioner.conditions(request).loa), "application/x-safetensors", "condition")
-
-
-def fit_length(sound: Audio, seconds: float) -> Audio:
-    """Cut to exactly ``seconds`` with a 10 ms fade where something was cut off; a shorter sound ends in silence."""
-    wanted = round(seconds * sound.sample_rate)
-    have = sound.samples.shape[1]
-    if have == wanted:
-        return sound
-    if have < wanted:
-        return Audio(np.pad(sound.samples, ((0, 0), (0, wanted - have))), sound.sample_rate)
-    samples = sound.samples[:, :wanted].copy()
-    fade = min(wanted, sound.sample_rate // 100)
-    samples[:, wanted - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
-    return Audio(samples, sound.sample_rate)

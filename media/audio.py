@@ -294,3 +294,17 @@ def crossfade(first: Audio, second: Audio, seconds: float) -> Audio:
     head, tail = first.samples[:, : first.samples.shape[1] - size], first.samples[:, first.samples.shape[1] - size :]
     joined = tail * np.cos(angle) + second.samples[:, :size] * np.sin(angle)
     return Audio(np.concatenate([head, joined, second.samples[:, size:]], axis=1).astype(np.float32), first.sample_rate)
+
+
+def fit_length(sound: Audio, seconds: float) -> Audio:
+    """Cut to exactly ``seconds`` with a 10 ms fade where something was cut off; a shorter sound ends in silence."""
+    wanted = round(seconds * sound.sample_rate)
+    have = sound.samples.shape[1]
+    if have == wanted:
+        return sound
+    if have < wanted:
+        return Audio(np.pad(sound.samples, ((0, 0), (0, wanted - have))), sound.sample_rate)
+    samples = sound.samples[:, :wanted].copy()
+    fade = min(wanted, sound.sample_rate // 100)
+    samples[:, wanted - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
+    return Audio(samples, sound.sample_rate)
