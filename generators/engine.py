@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -125,7 +126,8 @@ def denoise(
 
 
 def _step(own: Any, predicted: Tensor, step: int, latent: Tensor, job: Job) -> Tensor:
-    extra = {"eta": job.eta, "generator": job.generator} if own.__class__.__name__ == "DDIMScheduler" else {}
+    known = signature(own.step).parameters  # not every solver draws noise
+    extra = {name: value for name, value in (("eta", job.eta), ("generator", job.generator)) if name in known}
     return own.step(predicted, own.timesteps[step], latent, **extra).prev_sample
 
 
