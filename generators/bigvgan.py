@@ -93,10 +93,10 @@ class Snake(nn.Module):
         self.beta = nn.Parameter(start.clone()) if own_beta else None
 
     def forward(self, x: Tensor) -> Tensor:
-        alpha, beta = self.alpha, self.alpha if self.beta is None else self.beta
+        frequency, height = self.alpha[:, None], (self.alpha if self.beta is None else self.beta)[:, None]
         if self.log_scale:
-            alpha, beta = alpha.exp(), beta.exp()
-        return x + torch.sin(x * alpha[:, None]).square() / (beta[:, None] + 1e-9)
+            frequency, height = frequency.exp(), height.exp()
+        return x + torch.sin(x * frequency).square() / (height + 1e-9)
 
 
 class AntiAliased(nn.Module):
