@@ -351,10 +351,13 @@ class TranslatorStage(LoopConfig):
 
 
 class UnetSize(_Config):
-    """Fields of diffusers' ``AudioLDM2UNet2DConditionModel``. Per block: one attention a width, None being self-attention."""
+    """Fields of diffusers' ``AudioLDM2UNet2DConditionModel``. Per block: one attention a width, None being self-attention.
+
+    ``in_channels`` counts the latent's channels and those of an envelope beside it (frames of mel a frame of latent, and one).
+    """
 
     sample_size: tuple[int, int] = (64, 8)
-    in_channels: int = 8
+    in_channels: int = 17
     out_channels: int = 8
     down_block_types: tuple[str, ...] = ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D")
     up_block_types: tuple[str, ...] = ("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D")
@@ -370,6 +373,7 @@ class LatentStage(LoopConfig):
     """(e) Latent diffusion on LOA."""
 
     model: UnetSize = UnetSize()
+    start: Path | None = None  # a folder of a U-Net without envelope to go on from
 
 
 class JointStage(LoopConfig):

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from configs.schema import AudioMaeStage
 from encoders.audiomae import AudioMae, AudioMaeConfig, Block, sincos_positions
 from training.data import MelSet
-from training.loop import Log, LoopConfig, quiet, train
+from training.loop import Loop, fit
 
 HIDDEN_SHARE = 0.75
 
@@ -55,19 +56,27 @@ class MaskedAutoencoder(nn.Module):
         return (x - target).pow(2).mean(2)[hidden].mean()
 
 
-def train_audiomae(data: MelSet, folder: Path, loop: LoopConfig, *, batch: int = 48, on_log: Log = quiet) -> AudioMae:
+def build_audiomae(stage: AudioMaeStage) -> MaskedAutoencoder:
+    return MaskedAutoencoder(AudioMaeConfig(**stage.model.model_dump()), stage.decoder_width, stage.decoder_depth)
+
+
+def train_audiomae(data: MelSet, folder: Path, loop: Loop[AudioMaeStage]) -> AudioMae:
     """Train on random clips; returns the encoder with averaged weights."""
     torch.manual_seed(0)
-    model = MaskedAutoencoder(AudioMaeConfig())
-    modules = nn.ModuleDict({"mae": model})
+    model = build_audiomae(loop.config)
+    batch, patches = loop.config.batch, int(np.prod(model.encoder.config.grid))
 
-    def loss(step: int) -> dict[str, Tensor]:
-        draw = np.random.default_rng([step, 2])
-        mel = torch.from_numpy(data.mels(data.draw(draw, batch), draw))
-        order = torch.from_numpy(draw.random((batch, int(np.prod(model.encoder.config.grid)))).argsort(1))
-        with torch.autocast("cpu", torch.bfloat16):
+    def draw(number: int) -> tuple[Tensor, Tensor]:
+        chance = np.random.default_rng([number, 2])
+        mel = torch.from_numpy(data.mels(data.draw(chance, batch), chance))
+        return mel, torch.from_numpy(chance.random((batch, patches)).argsort(1))
+
+    drawn = loop.ahead(draw)
+
+    def loss(number: int) -> dict[str, Tensor]:
+        mel, order = (x.to(loop.device) for x in drawn(number))
+        with loop.autocast():
             value = model(mel, order)
         return {"loss": value.float()}
 
-    modules.load_state_dict(train(modules, loss, loop, folder, settings={"stage": "audiomae", "batch": batch}, on_log=on_log))
-    return model.encoder.eval()
+    return fit("mae", model, loss, loop, folder).encoder

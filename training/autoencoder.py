@@ -1,6 +1,7 @@
 """Stage (b): the mel autoencoder. log-mel [B, 1, T, 64] <-> latent [B, 8, T/8, 8], a stock diffusers AutoencoderKL.
 
-Rombach et al. 2022, section 3.1 (KL-regularised first stage); AudioLDM uses the same on mels (Liu et al. 2023).
+Rombach et al. 2022, section 3.1 (KL-regularised first stage); AudioLDM uses the same on mels (Liu et al. 2023). Optional: a critic over
+patches, comparisons at several resolutions, and training the decoder alone, which leaves latents and everything built on them valid.
 """
 
 from __future__ import annotations
@@ -12,23 +13,22 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from training.loop import Log, LoopConfig, quiet, train
+from configs.schema import VaeSize, VaeStage
+from training.critics import mel_critics, weighed
+from training.loop import Loop, fit
 
 MEL_MEAN, MEL_STD = -5.2, 2.6  # of log-mels over the training clips: sets the scale of the first and last layer
 
 
-def build_vae() -> AutoencoderKL:
-    """1.7 M parameters, 8x down in time and in frequency, 8 latent channels."""
+def build_vae(size: VaeSize = VaeSize()) -> AutoencoderKL:  # noqa: B008 (frozen)
+    """nano's: 1.7 M parameters, 8x down in time and in frequency, 8 latent channels."""
+    blocks = len(size.block_out_channels)
     vae = AutoencoderKL(
         in_channels=1,
         out_channels=1,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 32, 64, 96),
-        layers_per_block=1,
-        latent_channels=8,
-        norm_num_groups=8,
-        sample_size=64,
+        down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks,
+        **size.model_dump(),
     )
     fold_scale(vae)
     return vae
@@ -44,54 +44,67 @@ def fold_scale(vae: AutoencoderKL) -> None:
     conv_out.bias.mul_(MEL_STD).add_(MEL_MEAN)
 
 
-def train_vae(
-    mels: list[np.ndarray],
-    weights: list[float],
-    folder: Path,
-    config: LoopConfig,
-    *,
-    batch: int,
-    crop: int,
-    on_log: Log = quiet,
-) -> nn.Module:
+def compare(made: Tensor, true: Tensor, scales: int = 1) -> tuple[Tensor, Tensor]:
+    """L1 of values and of slopes along both axes, means over ``scales`` resolutions. Mels [B, 1, T, bins].
+
+    Slopes keep partials and onsets sharp, which plain L1 blurs.
+    """
+    difference = made - true
+    l1 = slope = made.new_zeros(())
+    for _ in range(scales):
+        l1 = l1 + difference.abs().mean()
+        slope = slope + difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
+        difference = nn.functional.avg_pool2d(difference, 2)
+    return l1 / scales, slope / scales
+
+
+def train_vae(mels: list[np.ndarray], weights: list[float], folder: Path, loop: Loop[VaeStage]) -> AutoencoderKL:
     """Train on random crops.
 
     Args:
         mels: arrays [N, 512, 64] of log-mels (memory maps are fine); ``weights``: how often each is drawn.
-        crop: frames, a multiple of 8.
 
-    Returns: the autoencoder with averaged weights.
+    Returns: the autoencoder with averaged weights. With ``decoder_only`` its latents are those of ``start``.
     """
     torch.manual_seed(0)
-    vae = build_vae().to(memory_format=torch.channels_last)
-    modules = nn.ModuleDict({"vae": vae})
+    stage, device = loop.config, loop.device
+    vae = build_vae(stage.model) if stage.start is None else AutoencoderKL.from_pretrained(stage.start).float().train()
+    vae.to(memory_format=torch.channels_last)
+    if stage.decoder_only:
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+    critics = mel_critics(stage.adversarial.width) if stage.adversarial else None
     share = np.cumsum(np.asarray(weights) / np.sum(weights))
 
-    def loss(step: int) -> dict[str, Tensor]:
-        draw = np.random.default_rng([step, 1])
-        picked = np.empty((batch, crop, 64), np.float32)
-        for row in range(batch):
-            source = mels[int(np.searchsorted(share, draw.random()))]
-            clip, at = draw.integers(len(source)), draw.integers(0, source.shape[1] - crop + 1)
-            picked[row] = source[clip, at : at + crop]
-        gain = draw.uniform(-1.5, 0.5, (batch, 1, 1))
-        x = torch.from_numpy(np.maximum(picked + gain, np.log(1e-5)).astype(np.float32))[:, None]
-        noise = torch.Generator().manual_seed(step)
-        with torch.autocast("cpu", torch.bfloat16):
+    def draw(number: int) -> Tensor:
+        chance = np.random.default_rng([number, 1])
+        picked = np.empty((stage.batch, stage.crop, mels[0].shape[2]), np.float32)
+        for row in range(stage.batch):
+            source = mels[int(np.searchsorted(share, chance.random()))]
+            clip, at = chance.integers(len(source)), chance.integers(0, source.shape[1] - stage.crop + 1)
+            picked[row] = source[clip, at : at + stage.crop]
+        gain = chance.uniform(-1.5, 0.5, (stage.batch, 1, 1))
+        return torch.from_numpy(np.maximum(picked + gain, np.log(1e-5)).astype(np.float32))[:, None]
+
+    drawn = loop.ahead(draw)
+
+    def loss(number: int) -> dict[str, Tensor]:
+        x = drawn(number).to(device)
+        with loop.autocast():
             posterior = vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist
             mean, logvar = posterior.mean.float(), posterior.logvar.float()
-            z = mean + torch.exp(0.5 * logvar) * torch.randn(mean.shape, generator=noise)
+            noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(number)).to(device)
+            z = mean + torch.exp(0.5 * logvar) * noise
             out = vae.decode(z.contiguous(memory_format=torch.channels_last)).sample
-        difference = (out.float() - x) / MEL_STD
-        l1 = difference.abs().mean()
-        # Slopes along both axes keep partials and onsets sharp, which plain L1 blurs.
-        slope = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
-        kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
-        return {"loss": l1 + 0.25 * slope + 1e-4 * kl, "l1": l1, "slope": slope, "kl": kl}
+        true, made = (x - MEL_MEAN) / MEL_STD, (out.float() - MEL_MEAN) / MEL_STD
+        l1, slope = compare(made, true, stage.scales)
+        values = {"l1": l1, "slope": slope, "kl": 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()}
+        total = l1 + 0.25 * slope + stage.kl * values["kl"]
+        if critics is not None and stage.adversarial is not None and loop.step(number) >= stage.adversarial.from_step:
+            total = total + weighed(critics, true, made, stage.adversarial, loop, values)
+        return {"loss": total, **values}
 
-    averaged = train(modules, loss, config, folder, settings={"stage": "vae", "batch": batch, "crop": crop}, on_log=on_log)
-    modules.load_state_dict(averaged)
-    return vae.eval()
+    return fit("vae", vae, loss, loop, folder, critics=critics)
 
 
 @torch.no_grad()

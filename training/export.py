@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from diffusers import AudioLDM2UNet2DConditionModel, AutoencoderKL
 from safetensors.torch import save_file
 from transformers import SpeechT5HifiGan
 
+from configs.registry import ConfigError
 from encoders.audiomae import AudioMae, save_audiomae
 from encoders.clap import Anchors, AudioTower
 from encoders.loa import LoaWriter
@@ -41,8 +43,15 @@ def export(
     tower: AudioTower,
     anchors: Anchors,
     loa: dict[str, Any],
+    card: Callable[[Path], None],
 ) -> None:
-    """Write everything beside ``folder``, then swap it in. ``loa``: the fields of loa.json (generators.audioldm2.LoaConfig)."""
+    """Write everything beside ``folder``, then swap it in.
+
+    Args:
+        loa: the fields of loa.json (generators.audioldm2.LoaConfig).
+        card: writes README.md into the folder it is given, where all else lies already.
+    """
+    check_replaceable(folder)
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -61,7 +70,12 @@ def export(
         fields = json.loads(config.read_text())
         if fields.pop("_name_or_path", None):
             config.write_text(json.dumps(fields, indent=2) + "\n")
-    if (folder / "README.md").is_file():
-        shutil.copy2(folder / "README.md", part / "README.md")
+    card(part)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raises ConfigError where ``folder`` holds something that is no checkpoint: it would be lost."""
+    if folder.exists() and not (folder / "model_index.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"'{folder}' holds something that is no checkpoint, and would be replaced; give another folder with -o")

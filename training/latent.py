@@ -8,44 +8,36 @@ is never shown only what it will not get at inference.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from diffusers import AudioLDM2UNet2DConditionModel, AutoencoderKL, DDIMScheduler
 from scipy.ndimage import gaussian_filter1d
-from torch import Tensor, nn
+from torch import Tensor
 
+from configs.schema import LatentStage, UnetSize
+from encoders.base import Condition
 from encoders.loa import LoaWriter
 from generators.conditioning import envelope_channels
 from media.mel import loudness_curve
 from training.data import MelSet
 from training.diffusion import diffuse, per_row, velocity
-from training.loop import Log, LoopConfig, quiet, train
-from training.translator import CaptionBank
+from training.loop import Loop, fit
+from training.translator import CaptionBank, moved
 
 TRUE_LOA_SHARE = 0.25
 DROP_ALL, DROP_LOA, DROP_TEXT, DROP_ENVELOPE = 0.1, 0.1, 0.1, 0.5
-LATENT_CHANNELS, LATENT_FRAMES, LATENT_BINS, DOWN = 8, 64, 8, 8
+LATENT_FRAMES, LATENT_BINS, DOWN = 64, 8, 8
 CURVE_BLURS = (0.0, 0.0, 1.0, 3.0, 8.0)  # sigma in mel frames of 10 ms: what people draw is smoother than what sounds do
 
 
-def build_unet() -> AudioLDM2UNet2DConditionModel:
-    """9 M parameters over latents [B, 8, 64, 8] and, stacked under them, an envelope [B, 9, 64, 8].
+def build_unet(size: UnetSize = UnetSize()) -> AudioLDM2UNet2DConditionModel:  # noqa: B008 (frozen)
+    """nano's: 9 M parameters over latents [B, 8, 64, 8] and, stacked under them, an envelope [B, 9, 64, 8].
 
     Attention (self, LOA, text) where a cell covers 0.32 s.
     """
-    return AudioLDM2UNet2DConditionModel(
-        sample_size=[64, 8],
-        in_channels=LATENT_CHANNELS + DOWN + 1,
-        out_channels=8,
-        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-        block_out_channels=(64, 128, 128),
-        layers_per_block=1,
-        attention_head_dim=(2, 4, 4),
-        cross_attention_dim=((None, 128, 384),) * 3,
-        norm_num_groups=16,
-    )
+    return AudioLDM2UNet2DConditionModel(**size.model_dump())
 
 
 def without_envelope(unet: AudioLDM2UNet2DConditionModel) -> dict[str, Tensor]:
@@ -76,7 +68,8 @@ def encode_latents(vae: AutoencoderKL, mels: np.ndarray, batch: int = 32) -> Ten
     out = []
     for at in range(0, len(mels), batch):
         x = torch.from_numpy(np.asarray(mels[at : at + batch], np.float32))[:, None]
-        out.append(vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mean.half())
+        x = x.to(vae.device).contiguous(memory_format=torch.channels_last)
+        out.append(vae.encode(x).latent_dist.mean.half().cpu())
     return torch.cat(out)
 
 
@@ -86,7 +79,8 @@ def written_loas(writer: LoaWriter, bank: CaptionBank, batch: int = 128) -> Tens
     out = []
     for at in range(0, len(bank.texts), batch):
         first, second = bank.conditions(list(range(at, min(at + batch, len(bank.texts)))))
-        out.append(writer(first, second).states)
+        device = writer.language_model.device
+        out.append(writer(moved(first, device), moved(second, device)).states.cpu())
     return torch.cat(out)
 
 
@@ -103,6 +97,84 @@ def envelopes(mels: list[np.ndarray], draw: np.random.Generator) -> Tensor:
     return torch.stack(out)
 
 
+class Drawn(NamedTuple):
+    """A batch as chance drew it. Everything that chance decides is here; what is computed from it is not."""
+
+    x0: Tensor  # latents of clips [B, C, T, F]
+    loa: Tensor  # their own LOA [B, N, D]
+    rows: Tensor  # of the caption bank [B]
+    sentence: Condition  # [B, 1, 384]
+    text: Condition  # [B, 32, 384]
+    envelope: Tensor  # [B, 9, T, F]
+    t: Tensor  # timesteps of the scheduler [B]
+    eps: Tensor  # like x0
+    keep_true: Tensor  # the switcher [B]: rows that read their own LOA
+    drop_loa: Tensor  # [B]
+    drop_text: Tensor  # [B]
+
+    def to(self, device: torch.device) -> Drawn:
+        parts: dict[str, Any] = {
+            name: moved(x, device) if isinstance(x, Condition) else x.to(device) for name, x in self._asdict().items()
+        }
+        return Drawn(**parts)
+
+
+def draw_batch(
+    data: MelSet, latents: list[Tensor], loas: list[Tensor], bank: CaptionBank, batch: int, number: int, true_share: float
+) -> Drawn:
+    """``batch`` clips of ``data`` with captions, noise and switches; the same ``number`` gives the same."""
+    draw, generator = np.random.default_rng([number, 4]), torch.Generator().manual_seed(number)
+    clips = data.draw(draw, batch)
+    x0 = torch.stack([latents[s][i] for s, i in clips]).float()
+    rows = [int(draw.choice(bank.rows[data.sources[s].labels[i]])) for s, i in clips]
+    sentence, text = bank.conditions(rows, noise=0.25, generator=generator)
+    keep_true = torch.from_numpy(draw.random(batch) < true_share)
+    drop_all, drop_loa, drop_text = (torch.from_numpy(draw.random(batch) < p) for p in (DROP_ALL, DROP_LOA, DROP_TEXT))
+    # One timestep per slice of the range keeps the loss of a batch steady.
+    t = torch.from_numpy(((np.arange(batch) + draw.random(batch)) / batch * 1000).astype(np.int64))
+    t = t[torch.from_numpy(draw.permutation(batch))]
+    return Drawn(
+        x0=x0,
+        loa=torch.stack([loas[s][i] for s, i in clips]).float(),
+        rows=torch.tensor(rows),
+        sentence=sentence,
+        text=text,
+        t=t,
+        eps=torch.randn(x0.shape, generator=generator),
+        envelope=envelopes([data.sources[s].mel[i] for s, i in clips], draw),
+        keep_true=keep_true,
+        drop_loa=drop_all | drop_loa,
+        drop_text=drop_all | drop_text,
+    )
+
+
+def switched(drawn: Drawn, predicted: Tensor) -> Tensor:
+    """The probabilistic switcher, per row: a clip's own LOA, or the ``predicted`` one [B, N, D]."""
+    return torch.where(drawn.keep_true[:, None, None], drawn.loa, predicted)
+
+
+def denoising_loss(
+    unet: AudioLDM2UNet2DConditionModel, drawn: Drawn, loa: Tensor, alpha_bar: Tensor, autocast: torch.autocast
+) -> Tensor:
+    """Mean squared error of v, reading ``loa`` [B, N, D] and the text except where they are dropped."""
+    # "Nothing" is zeros, fully attended: the form of the null condition at inference.
+    loa = loa.masked_fill(drawn.drop_loa[:, None, None], 0.0)
+    states = drawn.text.states.masked_fill(drawn.drop_text[:, None, None], 0.0)
+    mask = drawn.text.mask | drawn.drop_text[:, None]
+    a = per_row(alpha_bar, drawn.t, drawn.x0)  # the scheduler's table and the U-Net's t: one less than the papers'
+    noisy, v = diffuse(drawn.x0, drawn.eps, a), velocity(drawn.x0, drawn.eps, a)
+    noisy = torch.cat([noisy, drawn.envelope], dim=1)
+    with autocast:
+        predicted = unet(
+            noisy.contiguous(memory_format=torch.channels_last),
+            drawn.t,
+            encoder_hidden_states=loa,
+            encoder_hidden_states_1=states,
+            encoder_attention_mask_1=mask,
+        ).sample
+    return (predicted.float() - v).pow(2).mean()
+
+
 def train_unet(
     data: MelSet,
     latents: list[Tensor],
@@ -110,55 +182,24 @@ def train_unet(
     bank: CaptionBank,
     written: Tensor,
     folder: Path,
-    loop: LoopConfig,
+    loop: Loop[LatentStage],
     *,
-    batch: int = 32,
     start: dict[str, Tensor] | None = None,
-    on_log: Log = quiet,
 ) -> AudioLDM2UNet2DConditionModel:
     """Train from nothing, or from the weights ``start``.
 
-    ``latents``, ``loas``: for each source of ``data``, unit-variance latents [N, 8, 64, 8] and true LOA [N, 8, 128].
+    ``latents``, ``loas``: for each source of ``data``, unit-variance latents [N, 8, 64, 8] and true LOA [N, 8, 128]; ``written``: what
+    GPT-2 writes for each caption of ``bank``.
     """
     torch.manual_seed(0)
-    unet = build_unet().to(memory_format=torch.channels_last)
+    unet = build_unet(loop.config.model).to(memory_format=torch.channels_last)
     if start is not None:
         unet.load_state_dict(start)
-    alpha_bar = build_scheduler().alphas_cumprod
-    modules = nn.ModuleDict({"unet": unet})
+    alpha_bar, written = build_scheduler().alphas_cumprod.to(loop.device), written.to(loop.device)
+    drawn = loop.ahead(lambda number: draw_batch(data, latents, loas, bank, loop.config.batch, number, TRUE_LOA_SHARE))
 
-    def loss(step: int) -> dict[str, Tensor]:
-        draw, generator = np.random.default_rng([step, 4]), torch.Generator().manual_seed(step)
-        clips = data.draw(draw, batch)
-        x0 = torch.stack([latents[s][i] for s, i in clips]).float()
-        rows = [int(draw.choice(bank.rows[data.sources[s].labels[i]])) for s, i in clips]
-        _, text = bank.conditions(rows, noise=0.25, generator=generator)
-        truth = torch.stack([loas[s][i] for s, i in clips]).float()
-        switch = torch.from_numpy(draw.random(batch) < TRUE_LOA_SHARE)
-        loa = torch.where(switch[:, None, None], truth, written[rows])
-        drop_all, drop_loa, drop_text = (torch.from_numpy(draw.random(batch) < p) for p in (DROP_ALL, DROP_LOA, DROP_TEXT))
-        loa = loa.masked_fill((drop_all | drop_loa)[:, None, None], 0.0)
-        # "Nothing" is zeros, fully attended: the form of the null condition at inference.
-        nothing = drop_all | drop_text
-        states = text.states.masked_fill(nothing[:, None, None], 0.0)
-        mask = text.mask | nothing[:, None]
-        # One timestep per slice of the range keeps the loss of a batch steady.
-        t = torch.from_numpy(((np.arange(batch) + draw.random(batch)) / batch * 1000).astype(np.int64))
-        t = t[torch.from_numpy(draw.permutation(batch))]
-        a = per_row(alpha_bar, t, x0)  # the scheduler's table and the U-Net's t: one less than the papers'
-        eps = torch.randn(x0.shape, generator=generator)
-        noisy, v = diffuse(x0, eps, a), velocity(x0, eps, a)
-        noisy = torch.cat([noisy, envelopes([data.sources[s].mel[i] for s, i in clips], draw)], dim=1)
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = unet(
-                noisy.contiguous(memory_format=torch.channels_last),
-                t,
-                encoder_hidden_states=loa,
-                encoder_hidden_states_1=states,
-                encoder_attention_mask_1=mask,
-            ).sample
-        return {"loss": (predicted.float() - v).pow(2).mean()}
+    def loss(number: int) -> dict[str, Tensor]:
+        now = drawn(number).to(loop.device)
+        return {"loss": denoising_loss(unet, now, switched(now, written[now.rows]), alpha_bar, loop.autocast())}
 
-    averaged = train(modules, loss, loop, folder, settings={"stage": "latent", "batch": batch}, on_log=on_log)
-    modules.load_state_dict(averaged)
-    return unet.eval()
+    return fit("unet", unet, loss, loop, folder)

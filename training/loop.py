@@ -1,44 +1,100 @@
-"""One training loop for all stages: a time budget, an average of the weights, a state that survives any kill.
+"""One training loop for all stages: a budget of time or steps, an average of the weights, a state that survives any kill.
 
-Knows parameters, gradients and files. Does not know what is trained: a stage hands in ``loss(step) -> dict of scalars``
-whose entry ``loss`` is differentiated.
+Knows parameters, gradients, files and the machine (through accelerate: a processor, a card, several cards). Does not know what is
+trained: a stage hands in ``loss(number) -> dict of scalars`` whose entry ``loss`` is differentiated.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast, reduce
 from torch import Tensor, nn
+
+from configs.registry import ConfigError
+from configs.schema import LoopConfig
+from training.spectrograms import write_spectrograms
 
 LossFn = Callable[[int], dict[str, Tensor]]
 Log = Callable[[str], None]
+Sampler = Callable[[nn.ModuleDict], Sequence[np.ndarray]]
+Module = TypeVar("Module", bound=nn.Module)
+Drawn = TypeVar("Drawn")
+Stage = TypeVar("Stage", bound=LoopConfig, covariant=True)
+
+# Fields that may differ between a run and its resumption: they do not change the weights.
+FREE = {"save_every_s", "log_every_s", "samples_every"}
 
 
 def quiet(line: str) -> None:
     """The log that nobody reads."""
 
 
-@dataclass(frozen=True)
-class LoopConfig:
-    """``minutes`` of training time (sum over resumes) decide the end and the cosine decay of the learning rate."""
+class OutOfRoom(Exception):
+    """A file could not be written; what was there before is whole."""
 
-    minutes: float
-    lr: float = 1e-3
-    lr_end: float = 0.02  # share of lr that is left at the end
-    warmup_steps: int = 100
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.99)
-    clip_norm: float = 1.0
-    ema: float = 0.999
-    save_every_s: float = 60.0
-    log_every_s: float = 10.0
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Loop(Generic[Stage]):
+    """How a stage is trained, on which machine, and who watches."""
+
+    config: Stage
+    about: dict[str, object] = field(default_factory=dict)  # what else the weights depend on; resuming compares it
+    on_log: Log = quiet
+    on_progress: Callable[[float], None] = lambda share: None  # share of the budget that is used, after every step
+    sample: Sampler | None = None  # the modules in training to log-mels [T, bins], drawn every ``samples_every`` steps
+
+    @cached_property
+    def state(self) -> PartialState:
+        return PartialState()
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.state.device)
+
+    def autocast(self) -> torch.autocast:
+        """The precision of the config for what runs inside; losses are better computed outside, in float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
+    def step(self, number: int) -> int:
+        """The step to which the number of a draw belongs."""
+        return number // self.state.num_processes
+
+    def ahead(self, draw: Callable[[int], Drawn]) -> Callable[[int], Drawn]:
+        """``draw`` called one number early in a thread, while a card computes; as it is where there is no card."""
+        return draw if self.device.type == "cpu" else Ahead(draw, self.state.num_processes)
+
+
+class Ahead(Generic[Drawn]):
+    """``draw(number)``, with the draw of ``number + stride`` begun. A draw depends on its number alone, so nothing changes."""
+
+    def __init__(self, draw: Callable[[int], Drawn], stride: int) -> None:
+        self.draw, self.stride = draw, stride
+        self.thread = ThreadPoolExecutor(1)
+        self.begun: dict[int, Future[Drawn]] = {}
+
+    def __call__(self, number: int) -> Drawn:
+        now = self.begun.pop(number, None) or self.thread.submit(self.draw, number)
+        self.begun = {number + self.stride: self.thread.submit(self.draw, number + self.stride)}
+        return now.result()
 
 
 class Ema:
@@ -62,101 +118,297 @@ class Ema:
 
 
 def learning_rate(config: LoopConfig, step: int, share_done: float) -> float:
-    """Linear warm-up over steps, then cosine over the share of the time budget that is used."""
+    """Linear warm-up over steps, then cosine over the share of the budget that is used."""
     warm = min(1.0, (step + 1) / config.warmup_steps)
     cosine = config.lr_end + (1 - config.lr_end) * 0.5 * (1 + math.cos(math.pi * min(1.0, share_done)))
     return config.lr * warm * cosine
 
 
+# -- files -------------------------------------------------------------------------------------------------------------
+@contextmanager
+def room_named(path: Path) -> Iterator[None]:
+    """A full disk is one clear line. torch.save hides the system's error behind its own, hence both kinds."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause: BaseException | None = error
+        while cause is not None and getattr(cause, "errno", None) not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            cause = cause.__context__
+        if cause is None:
+            raise
+        raise OutOfRoom(f"no room to write {path}; what was there is whole: free some space, then go on with --resume") from error
+
+
+def write_whole(path: Path, write: Callable[[Any], object]) -> None:
+    """``write(handle)`` fills a file that appears whole or not at all, and is on the disk when it appears."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        with room_named(path), open(part, "wb") as handle:
+            write(handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
 def save_whole(state: object, path: Path) -> None:
     """torch.save that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with open(part, "wb") as handle:
-        torch.save(state, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(part, path)
+    write_whole(path, lambda handle: torch.save(state, handle))
+
+
+def write_json(value: object, path: Path) -> None:
+    write_whole(path, lambda handle: handle.write((json.dumps(value, indent=1) + "\n").encode()))
+
+
+def settings_of(loop: Loop[LoopConfig]) -> dict[str, Any]:
+    """What the weights depend on, as JSON has it."""
+    settings: dict[str, Any] = json.loads(json.dumps(loop.about | loop.config.model_dump(mode="json", exclude=FREE)))
+    return settings
+
+
+def check_same(folder: Path, wanted: dict[str, Any]) -> None:
+    """Raises ConfigError naming the first field of ``wanted`` in which the training in ``folder`` differs."""
+    recorded: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    for key, (there, here) in _differences(recorded, wanted):
+        raise ConfigError(
+            f"{folder} was trained with other settings: '{key}' is {there} there and {here} here; give another --work folder"
+        )
+
+
+def _differences(there: Any, here: Any, path: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in here:
+            yield from _differences(there.get(key), here[key], f"{path}.{key}".lstrip("."))
+    elif there != here:
+        yield path, (there, here)
+
+
+def last_row(folder: Path) -> dict[str, Any]:
+    """The newest row of a stage's log."""
+    lines = (folder / "log.jsonl").read_text().splitlines() if (folder / "log.jsonl").exists() else []
+    return dict(json.loads(lines[-1])) if lines else {}
+
+
+def finished(folder: Path) -> bool:
+    """Whether the stage that keeps its state in ``folder`` is done: the summary is written last."""
+    return (folder / "done.json").is_file()
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drop rows of steps that a kill undid and that will be made again."""
+    if path.exists():
+        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+        write_whole(path, lambda handle: handle.write("".join(line + "\n" for line in kept).encode()))
+
+
+# -- the loop ----------------------------------------------------------------------------------------------------------
+class Interrupted:
+    """Ctrl-C between two steps only: the first one is remembered, the second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def _remember(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __enter__(self) -> Interrupted:
+        self.before = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self._remember)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
+
+
+Groups = Sequence[dict[str, Any]]  # as torch's optimizers take them
+
+
+class Training:
+    """All that a kill must not lose: the weights, their average, the optimizer, and how far it is."""
+
+    def __init__(self, modules: nn.ModuleDict, groups: Groups | None, config: LoopConfig) -> None:
+        self.modules, self.config = modules, config
+        self.groups = groups or [{"params": [p for p in modules.parameters() if p.requires_grad]}]
+        self.optimizer = torch.optim.AdamW(self.groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
+        self.ema, self.step, self.spent = Ema(modules, config.ema), 0, 0.0  # spent: seconds
+
+    @property
+    def share(self) -> float:
+        """How much of the budget is used."""
+        return self.step / self.config.steps if self.config.steps is not None else self.spent / 60 / (self.config.minutes or math.inf)
+
+    @property
+    def rate(self) -> float:
+        return learning_rate(self.config, self.step, self.share)
+
+    def save(self, path: Path) -> None:
+        parts = {"modules": self.modules.state_dict(), "optimizer": self.optimizer.state_dict(), "ema": self.ema.shadow}
+        save_whole(parts | {"step": self.step, "spent": self.spent}, path)
+
+    def restore(self, path: Path, device: torch.device) -> None:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        self.modules.load_state_dict(stored["modules"])
+        self.optimizer.load_state_dict(stored["optimizer"])
+        self.ema.shadow = {key: value.to(device) for key, value in stored["ema"].items()}
+        self.step, self.spent = stored["step"], stored["spent"]
+
+    def advance(self, loss: LossFn, state: PartialState) -> tuple[dict[str, Tensor], bool]:
+        """One step: the loss's values, and whether the gradient was finite; if not, no weight has moved."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+        number = self.step * state.num_processes + state.process_index
+        torch.manual_seed(number)  # whatever draws from the global generator depends on the number alone, too
+        values = loss(number)
+        self.optimizer.zero_grad(set_to_none=True)
+        values["loss"].backward()
+        if state.num_processes > 1:
+            _average_gradients([parameter for group in self.groups for parameter in group["params"]])
+        norms = [nn.utils.clip_grad_norm_(group["params"], self.config.clip_norm) for group in self.groups]
+        finite = all(bool(torch.isfinite(norm)) for norm in norms)
+        if finite:
+            self.optimizer.step()
+            self.ema.update(self.modules, self.step)
+        self.step += 1
+        return {key: value.detach() for key, value in values.items()}, finite
+
+
+class Means:
+    """Means of losses between two rows of the log. They stay on the device until a row is made: reading one would wait for the card."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.count = self.skipped = 0
+
+    def add(self, values: dict[str, Tensor], finite: bool) -> None:
+        self.sums = {key: self.sums[key] + value if key in self.sums else value for key, value in values.items()}
+        self.count, self.skipped = self.count + 1, self.skipped + (not finite)
+
+    def row(self) -> dict[str, float]:
+        return {"skipped": self.skipped} | {key: round(float(value) / self.count, 5) for key, value in self.sums.items()}
 
 
 def train(
-    modules: nn.ModuleDict,
-    loss: LossFn,
-    config: LoopConfig,
-    folder: Path,
-    *,
-    parameters: Iterable[nn.Parameter] | None = None,
-    settings: dict[str, object] | None = None,
-    on_log: Log = quiet,
+    modules: nn.ModuleDict, loss: LossFn, loop: Loop[LoopConfig], folder: Path, *, groups: Groups | None = None
 ) -> dict[str, Tensor]:
     """Train until the budget is spent; go on from ``folder/state.pt`` if it is there.
 
+    Leaves config.json (what the weights depend on), state.pt, log.jsonl (means of the losses), samples/*.png and, written last,
+    done.json (steps, minutes, last losses).
+
     Args:
-        modules: everything whose weights belong to the state (frozen parts stay outside).
-        loss: called with the step number; its random draws should depend on the step alone.
-        settings: stored beside the state; resuming with others raises ValueError.
+        modules: everything whose weights belong to the state (frozen parts stay outside); moved to the machine's device.
+        loss: called with a number that is new at every step and in every process (alone: the step); its random draws should depend
+            on it alone. Several processes average their gradients.
+        groups: the parameters to train, in groups whose gradients are clipped apart; by default one group of all that want a gradient.
 
     Returns: the averaged (EMA) state dict of ``modules``.
+
+    Raises:
+        ConfigError: the folder holds a state of other settings.
+        OutOfRoom: the disk is full; the last state is whole.
+        KeyboardInterrupt: at Ctrl-C, after the step and its state are saved.
     """
-    state_path, log_path = folder / "state.pt", folder / "log.jsonl"
-    chosen = list(parameters) if parameters is not None else [p for p in modules.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(chosen, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
-    ema, step, spent = Ema(modules, config.ema), 0, 0.0
-    if state_path.exists():
-        state = torch.load(state_path, map_location="cpu", weights_only=True)
-        if settings is not None and state["settings"] != json.dumps(settings, sort_keys=True):
-            raise ValueError(f"{state_path} was made with other settings; give another folder or the same settings")
-        modules.load_state_dict(state["modules"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema.shadow, step, spent = state["ema"], state["step"], state["spent"]
+    config, state, path = loop.config, loop.state, folder / "state.pt"
+    modules.to(loop.device)
+    training = Training(modules, groups, config)
+    if path.exists():
+        check_same(folder, settings_of(loop))
+        training.restore(path, loop.device)
+        if state.is_main_process:
+            _cut_log(folder / "log.jsonl", training.step)
+    elif state.is_main_process:
+        write_json(settings_of(loop), folder / "config.json")
+    state.wait_for_everyone()
+    saved = logged = training.spent
+    means = Means()
+    with Interrupted() as interrupted:
+        while training.share < 1:
+            start, rate = time.perf_counter(), training.rate
+            means.add(*training.advance(loss, state))
+            training.spent += time.perf_counter() - start
+            stop = interrupted.asked
+            if state.num_processes > 1:  # one clock and one Ctrl-C for all, or some would wait for others forever
+                training.spent, stop = _agreed(training.spent, stop, loop.device)
+            loop.on_progress(training.share)
+            if not state.is_main_process:
+                if stop:
+                    raise KeyboardInterrupt
+                continue
+            if training.spent - logged >= config.log_every_s or training.share >= 1:
+                _log(
+                    loop, folder, {"step": training.step, "minutes": round(training.spent / 60, 2), "lr": round(rate, 7)} | means.row()
+                )
+                means, logged = Means(), training.spent
+            if config.samples_every and loop.sample is not None and training.step % config.samples_every == 0:
+                _draw(loop.sample, modules, folder / "samples" / f"{training.step:07d}.png")
+            if stop or training.spent - saved >= config.save_every_s:
+                training.save(path)
+                saved = training.spent
+            if stop:
+                loop.on_log(f"stopped after step {training.step}; --resume goes on from there")
+                raise KeyboardInterrupt
+    if state.is_main_process and not finished(folder):
+        training.save(path)
+        summary = {"steps": training.step, "minutes": round(training.spent / 60, 3), "processes": state.num_processes}
+        write_json(summary | {"last": last_row(folder)}, folder / "done.json")
+    state.wait_for_everyone()
+    return training.ema.shadow
 
-    def save() -> None:
-        save_whole(
-            {
-                "modules": modules.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "ema": ema.shadow,
-                "step": step,
-                "spent": spent,
-                "settings": json.dumps(settings or {}, sort_keys=True),
-            },
-            state_path,
-        )
 
-    folder.mkdir(parents=True, exist_ok=True)
-    budget, saved, logged = config.minutes * 60, spent, spent
-    sums: dict[str, float] = {}
-    count = 0
-    while spent < budget:
-        start = time.perf_counter()
-        rate = learning_rate(config, step, spent / budget)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        values = loss(step)
-        optimizer.zero_grad(set_to_none=True)
-        values["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(chosen, config.clip_norm)
-        if torch.isfinite(norm):
-            optimizer.step()
-            ema.update(modules, step)
-        step, count = step + 1, count + 1
-        for key, value in values.items():
-            sums[key] = sums.get(key, 0.0) + float(value.detach())
-        spent += time.perf_counter() - start
-        if spent - logged >= config.log_every_s:
-            row = {
-                "step": step,
-                "minutes": round(spent / 60, 2),
-                "lr": round(rate, 7),
-                "skipped": int(not torch.isfinite(norm)),
-            }
-            row |= {k: round(v / count, 5) for k, v in sums.items()}
-            with open(log_path, "a") as handle:
-                handle.write(json.dumps(row) + "\n")
-            on_log(json.dumps(row))
-            sums, count, logged = {}, 0, spent
-        if spent - saved >= config.save_every_s:
-            save()
-            saved = spent
-    save()
-    return ema.shadow
+def _log(loop: Loop[LoopConfig], folder: Path, row: dict[str, float]) -> None:
+    with room_named(folder), open(folder / "log.jsonl", "a") as handle:
+        handle.write(json.dumps(row) + "\n")
+    loop.on_log(json.dumps(row))
+
+
+@torch.no_grad()
+def _draw(sample: Sampler, modules: nn.ModuleDict, path: Path) -> None:
+    modules.eval()
+    write_spectrograms(sample(modules), path)
+    modules.train()
+
+
+def _average_gradients(parameters: list[nn.Parameter]) -> None:
+    """The mean over processes, in one message."""
+    for parameter in parameters:
+        if parameter.grad is None:  # a part that this process' rows did not reach
+            parameter.grad = torch.zeros_like(parameter)
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    mean = reduce(torch.cat([grad.flatten() for grad in grads]), "mean")
+    for grad, part in zip(grads, mean.split([grad.numel() for grad in grads]), strict=True):
+        grad.copy_(part.view_as(grad))
+
+
+def _agreed(spent: float, stop: bool, device: torch.device) -> tuple[float, bool]:
+    """The first process' clock, and whether it was told to stop."""
+    told = broadcast(torch.tensor([spent, float(stop)], dtype=torch.float64, device=device))
+    return float(told[0]), bool(told[1])
+
+
+def fit(name: str, model: Module, loss: LossFn, loop: Loop[LoopConfig], folder: Path, *, critics: nn.Module | None = None) -> Module:
+    """``train`` one ``model`` and give it back with its averaged weights, on the processor.
+
+    ``critics``, where there are any, are trained beside it.
+    """
+    modules = nn.ModuleDict({name: model})
+    groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    if critics is not None:
+        modules["critics"] = critics
+        groups.append({"params": list(critics.parameters())})
+    modules.load_state_dict(train(modules, loss, loop, folder, groups=groups))
+    return model.cpu().eval()
+
+
+def averaged(folder: Path, model: Module, name: str) -> Module:
+    """The averaged weights that the training of ``name`` left in ``folder``, in ``model``."""
+    shadow = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)["ema"]
+    start = name + "."
+    model.load_state_dict({key.removeprefix(start): value for key, value in shadow.items() if key.startswith(start)})
+    return model.eval()

@@ -1,190 +1,341 @@
-"""The recipe of nano from clips to checkpoint, stage by stage: ``python -m training.stages all --data DIR --work DIR -o OUT``.
+"""The recipe from clips to checkpoint, stage by stage: ``loa train STAGE|all --config FILE``.
 
-Every stage keeps its state in WORK/<stage> and goes on from there after a kill; what is finished is not done again. DIR is what
-``python -m training.data`` wrote. Minutes are processor minutes of training on two cores; the whole takes about two hours.
+Every stage keeps its state in WORK/<stage> and goes on from there after a kill; what is finished is not done again. Knows which stage
+needs which, and what is made once and kept between them. How a stage trains stands in the file of its name.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from accelerate import PartialState
+from diffusers import AudioLDM2UNet2DConditionModel, AutoencoderKL
 from torch import Tensor, nn
 
+from configs.registry import ConfigError
+from configs.schema import LoopConfig, TrainConfig
 from encoders.audiomae import AudioMae, AudioMaeConfig
 from encoders.clap import Anchors, AudioTower
 from encoders.loa import LoaWriter
-from training.audiomae import MaskedAutoencoder, train_audiomae
+from generators.conditioning import envelope_channels
+from generators.engine import Job, denoise
+from training.audiomae import build_audiomae, train_audiomae
 from training.autoencoder import build_vae, train_vae, whiten
-from training.data import MelSet
+from training.card import write_card
+from training.data import MelSet, recordings, split_of
 from training.export import export
-from training.latent import build_unet, encode_latents, train_unet, written_loas
-from training.loop import Log, LoopConfig, save_whole
+from training.joint import train_joint
+from training.latent import build_scheduler, build_unet, encode_latents, train_unet, without_envelope, written_loas
+from training.loop import Log, Loop, Sampler, averaged, check_same, finished, quiet, save_whole, settings_of
 from training.towers import build_anchors, extract_features, train_tower
-from training.translator import CaptionBank, build_writer, extract_loa, train_writer
+from training.translator import CaptionBank, build_writer, extract_loa, moved, train_writer
 from training.vocoder import build_vocoder, train_vocoder
 
-Module = TypeVar("Module", bound=nn.Module)
-
-LOOPS = {
-    "vae": LoopConfig(minutes=36, lr=2e-3, weight_decay=1e-4, ema=0.998),
-    "audiomae": LoopConfig(minutes=4, lr=1.5e-3, weight_decay=0.05, ema=0.998),
-    "translator": LoopConfig(minutes=4, lr=1e-3, weight_decay=0.05, ema=0.998),
-    "tower": LoopConfig(minutes=2, lr=2e-3, weight_decay=0.05, ema=0.998),
-    "latent": LoopConfig(minutes=68, lr=1e-3, weight_decay=0.01, ema=0.9995),
-    "vocoder": LoopConfig(minutes=35, lr=1e-3, weight_decay=1e-4, betas=(0.8, 0.99), ema=0.998),
+# In the order in which `all` trains them; and what each reads of others.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "vae": (),
+    "audiomae": (),
+    "translator": ("audiomae",),
+    "tower": ("audiomae",),
+    "latent": ("vae", "audiomae", "translator"),
+    "joint": ("vae", "audiomae", "translator", "latent"),
+    "vocoder": ("vae",),
 }
-DECODED_CLIPS = 2_600  # draws of clips whose mels go through the autoencoder for the vocoder's training
-
-LOA_JSON: dict[str, Any] = {
-    "encoders": "nano",
-    "loa_tokens": 8,
-    "text_length": 32,
-    "uncond_loa": "zeros",
-    "window": 64,
-    "overlap": 16,
-    "steps": 25,
-    "few_steps": 8,
-    "guidance": 3.5,
-    "solver": "dpmpp_2m",
-    # The small HiFi-GAN, trained without discriminators, does not follow pitch; inversion does (see the model card).
-    "head": "griffin_lim",
-    # Chosen on 59 prompts of our own, which are in no list: top-1 0.34 without and 0.42 with it, on half-trained weights.
-    "anchor_cosine": 0.4,
-    "envelope": True,
-    "max_seconds": 30.0,
-    "accepts": ["text", "image", "audio", "video", "condition"],
-    "tasks": ["sound", "music"],
-}
-
-
-def averaged(folder: Path, model: Module, prefix: str) -> Module:
-    """The averaged weights that a stage left in ``folder``, in ``model``."""
-    shadow = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)["ema"]
-    model.load_state_dict({key.removeprefix(prefix + "."): value for key, value in shadow.items()})
-    model.eval()
-    return model
+WORDS = 384  # numbers of one word of the sentence encoder
+MEL = (512, 64)  # frames and bins of a clip
+PICTURED = 4  # clips or captions in a sheet of spectrograms
+OnProgress = Callable[[str, float], None]
 
 
 @dataclass
 class Recipe:
-    """All stages over one folder of clips and one folder of work. Each method trains one part or finds it trained."""
+    """All stages over one folder of clips and one folder of work.
 
-    data: Path
-    work: Path
-    log: Log
+    Args:
+        config: its folders are named (``TrainConfig.placed``).
+        resume: go on where a killed run stopped; without it an existing state is refused.
+        on_progress: called with a stage and the share of it that is done.
+    """
+
+    config: TrainConfig
+    resume: bool = False
+    on_log: Log = quiet
+    on_progress: OnProgress = lambda stage, share: None
+
+    def __post_init__(self) -> None:
+        self.state = PartialState(cpu=self.config.device == "cpu")
+
+    # -- what is asked ------------------------------------------------------------------------------------------------
+    def run(self, stage: str) -> dict[str, Any]:
+        """Train one stage; or, asked for ``all``, every stage of the recipe, then write the checkpoint and its card.
+
+        Raises:
+            ConfigError: the stage cannot be trained as asked; nothing was written.
+        """
+        stages = [s for s in NEEDS if self._section(s) is not None] if stage == "all" else [stage]
+        self._check(stages)
+        self._say_what_is_missing()
+        for name in stages:
+            if not finished(self.folder(name)):
+                getattr(self, "_train_" + name)()
+        done = {name: json.loads((self.folder(name) / "done.json").read_text()) for name in stages}
+        told: dict[str, Any] = {"config": self.config.name, "work": str(self.work), "skipped_clips": self.skipped, "stages": done}
+        if stage == "all":
+            if self.state.is_main_process:
+                self.export()
+            self.state.wait_for_everyone()
+            told["checkpoint"] = str(self.config.out)
+        return told
+
+    def export(self) -> None:
+        """The checkpoint and its card."""
+        assert self.config.out is not None
+        joint = self.config.joint is not None
+        export(
+            self.config.out,
+            vae=self.vae(),
+            audiomae=self.audiomae(),
+            writer=self.translator(joint),
+            tower=self.tower(),
+            anchors=self.anchors,
+            unet=self.unet(joint),
+            vocoder=self.vocoder(),
+            loa=self.config.checkpoint,
+            card=partial(write_card, config=self.config, clips=self.clips, work=self.work, skipped=self.skipped),
+        )
+
+    # -- what must hold -----------------------------------------------------------------------------------------------
+    def _check(self, stages: list[str]) -> None:
+        for stage in stages:
+            if self._section(stage) is None:
+                raise ConfigError(f"the recipe '{self.config.name}' has no stage '{stage}'; add the section '{stage}:' to it")
+            if (self.folder(stage) / "state.pt").exists():
+                if not self.resume:
+                    raise ConfigError(f"{self.folder(stage)} holds a state already: go on with --resume, or give another --work folder")
+                check_same(self.folder(stage), settings_of(self._loop(stage)))
+            missing = [need for need in NEEDS[stage] if need not in stages and not finished(self.folder(need))]
+            if missing:
+                raise ConfigError(
+                    f"'{stage}' needs '{missing[0]}', which {self.work} does not hold; run 'loa train {missing[0]}' first"
+                )
+        for reason in _misfits(self.config):
+            if set(stages) - {"vae", "vocoder"}:
+                raise ConfigError(f"the recipe '{self.config.name}' cannot be trained on these clips: {reason}")
+
+    def _section(self, stage: str) -> LoopConfig | None:
+        section: LoopConfig | None = getattr(self.config, stage)
+        return section
+
+    @cached_property
+    def skipped(self) -> int:
+        """Recordings of the training split that could not be read when the clips were made."""
+        there = {row for row, _ in json.loads((self.data / "rec_train.json").read_text())}
+        return sum(split_of(str(row["take"])) == "train" and index not in there for index, row in enumerate(recordings()))
+
+    def _say_what_is_missing(self) -> None:
+        sizes = ", ".join(f"{len(source.labels)}" for source in self.clips.sources)
+        self.on_log(f"clips: {sizes}; {self.skipped} recordings could not be read and are left out")
+
+    # -- folders and data ---------------------------------------------------------------------------------------------
+    @property
+    def data(self) -> Path:
+        assert self.config.data is not None
+        return self.config.data
+
+    @property
+    def work(self) -> Path:
+        assert self.config.work is not None
+        return self.config.work
+
+    def folder(self, stage: str) -> Path:
+        return self.work / stage
 
     @cached_property
     def clips(self) -> MelSet:
-        return MelSet.open(self.data)
+        for part in ("proc", "rec_train"):
+            if not (self.data / f"{part}.json").is_file():
+                raise ConfigError(f"no clips in {self.data}; make them with 'python -m training.data {self.data} --recordings DIR'")
+        try:
+            return MelSet.open(self.data)
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            raise ConfigError(f"the clips in {self.data} are damaged ({error}); make them anew") from error
 
     @cached_property
     def bank(self) -> CaptionBank:
-        return CaptionBank.make(self.clips.classes, self.work / "bank.pt", scenes=self.clips.scenes)
+        with self.state.main_process_first():
+            self.work.mkdir(parents=True, exist_ok=True)
+            return CaptionBank.make(self.clips.classes, self.work / "bank.pt", scenes=self.clips.scenes)
 
     @cached_property
     def anchors(self) -> Anchors:
         return build_anchors(self.bank, self.clips.classes)
 
-    def _kept(self, name: str, make: Callable[[], Any]) -> Any:
-        path = self.work / name
-        if not path.exists():
-            save_whole(make(), path)
+    @cached_property
+    def _clips_hash(self) -> str:
+        """Which clips, in which order: what is kept between stages is of these and no others."""
+        names = json.dumps([[source.labels, source.share] for source in self.clips.sources])
+        return hashlib.sha256(names.encode()).hexdigest()[:16]
+
+    def _loop(self, stage: str, sample: Sampler | None = None) -> Loop[Any]:
+        about: dict[str, object] = {"stage": stage, "clips": self._clips_hash}
+        return Loop(self._section(stage), about, self.on_log, partial(self.on_progress, stage), sample)
+
+    def _kept(self, path: Path, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives, made once by one process. It lies in the folder of the stage it comes from and goes with it."""
+        with self.state.main_process_first():
+            if not path.exists():
+                save_whole(make(), path)
         return torch.load(path, weights_only=True)
 
+    # -- trained parts ------------------------------------------------------------------------------------------------
     def vae(self) -> AutoencoderKL:
-        """The autoencoder, its latents whitened over every third clip."""
-        folder = self.work / "vae"
-        if not (folder / "whitened").is_dir():
-            mels = [source.mel for source in self.clips.sources]
-            train_vae(mels, [source.share for source in self.clips.sources], folder, LOOPS["vae"], batch=16, crop=128, on_log=self.log)
-            model = averaged(folder, build_vae(), "vae")
-            whiten(model, torch.cat([encode_latents(model, mel[::3]) for mel in mels]))
-            model.save_pretrained(folder / "part")
-            (folder / "part").rename(folder / "whitened")
-        return AutoencoderKL.from_pretrained(folder / "whitened").eval()
+        """The autoencoder; unless it has the latents of another, they are whitened over every third clip."""
+        folder = self.folder("vae")
+        with self.state.main_process_first():
+            if not (folder / "part").is_dir():
+                model = averaged(folder, self._untrained_vae(), "vae").to(self.state.device)
+                if not self.config.vae.decoder_only:
+                    whiten(model, torch.cat([encode_latents(model, source.mel[::3]) for source in self.clips.sources]).to(model.device))
+                model.cpu().save_pretrained(folder / "part.new")
+                (folder / "part.new").rename(folder / "part")
+        return AutoencoderKL.from_pretrained(folder / "part").eval()
+
+    def _untrained_vae(self) -> AutoencoderKL:
+        start = self.config.vae.start
+        return build_vae(self.config.vae.model) if start is None else AutoencoderKL.from_pretrained(start).float()
 
     def audiomae(self) -> AudioMae:
-        train_audiomae(self.clips, self.work / "mae", LOOPS["audiomae"], on_log=self.log)
-        return averaged(self.work / "mae", MaskedAutoencoder(AudioMaeConfig()), "mae").encoder
+        return averaged(self.folder("audiomae"), build_audiomae(self.config.audiomae), "mae").encoder
 
-    def latents(self) -> list[Tensor]:
-        return self._kept("latents.pt", lambda: [encode_latents(self.vae(), s.mel) for s in self.clips.sources])
-
-    def loas(self) -> list[Tensor]:
-        return self._kept("loas.pt", lambda: [extract_loa(self.audiomae(), s.mel) for s in self.clips.sources])
-
-    def translator(self) -> LoaWriter:
-        train_writer(self.clips, self.loas(), self.bank, self.work / "writer", LOOPS["translator"], on_log=self.log)
-        return averaged(self.work / "writer", build_writer(), "writer")
+    def translator(self, joint: bool = False) -> LoaWriter:
+        return averaged(self.folder("joint" if joint else "translator"), build_writer(self.config.translator.model), "writer")
 
     def tower(self) -> AudioTower:
-        features = [extract_features(self.audiomae(), s.mel) for s in self.clips.sources]
-        train_tower(self.clips, features, self.anchors, self.work / "tower", LOOPS["tower"], on_log=self.log)
-        return averaged(self.work / "tower", AudioTower(), "tower")
+        return averaged(self.folder("tower"), AudioTower(width=self.config.audiomae.model.width), "tower")
 
-    def latent(self) -> Any:
-        written = self._kept("written.pt", lambda: written_loas(self.translator(), self.bank))
-        folder = self.work / "unet"
-        train_unet(self.clips, self.latents(), self.loas(), self.bank, written, folder, LOOPS["latent"], on_log=self.log)
-        return averaged(folder, build_unet(), "unet")
+    def unet(self, joint: bool = False) -> AudioLDM2UNet2DConditionModel:
+        return averaged(self.folder("joint" if joint else "latent"), build_unet(self.config.latent.model), "unet")
 
     def vocoder(self) -> Any:
-        folder = self.work / "vocoder"
-        drawn = sorted(set(self.clips.draw(np.random.default_rng(0), DECODED_CLIPS)))
-        vae, latents = self.vae(), self.latents()
+        return averaged(self.folder("vocoder"), build_vocoder(self.config.vocoder.model), "vocoder")
 
-        def decode() -> Tensor:
-            with torch.no_grad():
-                return torch.cat([vae.decode(latents[s][i][None].float()).sample[:, 0].half() for s, i in drawn])
+    # -- what is made once from clips and parts -----------------------------------------------------------------------
+    # Parts are read before ``_kept`` is called, not inside ``make``: processes wait for each other once, not within a wait.
+    def latents(self) -> list[Tensor]:
+        return self._of_clips(self.folder("vae") / "latents.pt", self.vae(), encode_latents)
 
-        mels = self._kept("decoded.pt", decode).numpy()
-        train_vocoder(self.clips, dict(zip(drawn, mels, strict=True)), folder, LOOPS["vocoder"], on_log=self.log)
-        return averaged(folder, build_vocoder(), "vocoder")
+    def loas(self) -> list[Tensor]:
+        return self._of_clips(self.folder("audiomae") / "loas.pt", self.audiomae(), extract_loa)
 
-    def all(self, out: Path) -> None:
-        """Every stage in order, then the checkpoint."""
-        export(
-            out,
-            vae=self.vae(),
-            audiomae=self.audiomae(),
-            writer=self.translator(),
-            tower=self.tower(),
-            anchors=self.anchors,
-            unet=self.latent(),
-            vocoder=self.vocoder(),
-            loa=LOA_JSON,
-        )
+    def _of_clips(self, path: Path, model: Any, extract: Callable[[Any, np.ndarray], Tensor]) -> list[Tensor]:
+        clips = self.clips.sources
+        return list(self._kept(path, lambda: [extract(model.to(self.state.device), source.mel) for source in clips]))
+
+    def written(self) -> Tensor:
+        writer, bank = self.translator().to(self.state.device), self.bank
+        written: Tensor = self._kept(self.folder("translator") / "written.pt", lambda: written_loas(writer, bank))
+        return written
+
+    def decoded(self) -> dict[tuple[int, int], np.ndarray]:
+        """Log-mels of some clips as they come out of the autoencoder."""
+        drawn = sorted(set(self.clips.draw(np.random.default_rng(0), self.config.vocoder.decoded_clips)))
+        if not drawn:
+            return {}
+        vae, latents = self.vae().to(self.state.device), self.latents()
+
+        @torch.no_grad()
+        def make() -> Tensor:
+            return torch.cat([vae.decode(latents[s][i][None].float().to(vae.device)).sample[:, 0].half().cpu() for s, i in drawn])
+
+        return dict(zip(drawn, self._kept(self.folder("vae") / "decoded.pt", make).numpy(), strict=True))
+
+    # -- the stages ---------------------------------------------------------------------------------------------------
+    def _train_vae(self) -> None:
+        mels, shares = [source.mel for source in self.clips.sources], [source.share for source in self.clips.sources]
+        train_vae(mels, shares, self.folder("vae"), self._loop("vae", self._reconstructions))
+
+    def _train_audiomae(self) -> None:
+        train_audiomae(self.clips, self.folder("audiomae"), self._loop("audiomae"))
+
+    def _train_translator(self) -> None:
+        train_writer(self.clips, self.loas(), self.bank, self.folder("translator"), self._loop("translator"))
+
+    def _train_tower(self) -> None:
+        clips, mae = self.clips.of_classes(), self.audiomae().to(self.state.device)
+        features = [extract_features(mae, source.mel) for source in clips.sources]
+        train_tower(clips, features, self.anchors, self.folder("tower"), self._loop("tower"))
+
+    def _train_latent(self) -> None:
+        start = self.config.latent.start
+        known = None if start is None else without_envelope(AudioLDM2UNet2DConditionModel.from_pretrained(start).float())
+        loop = self._loop("latent", lambda modules: self._made(modules["unet"], self.translator()))
+        train_unet(self.clips, self.latents(), self.loas(), self.bank, self.written(), self.folder("latent"), loop, start=known)
+
+    def _train_joint(self) -> None:
+        loop = self._loop("joint", lambda modules: self._made(modules["unet"], modules["writer"]))
+        train_joint(self.unet(), self.translator(), self.clips, self.latents(), self.loas(), self.bank, self.folder("joint"), loop)
+
+    def _train_vocoder(self) -> None:
+        train_vocoder(self.clips, self.decoded(), self.folder("vocoder"), self._loop("vocoder"))
+
+    # -- pictures -----------------------------------------------------------------------------------------------------
+    def _reconstructions(self, modules: nn.ModuleDict) -> list[np.ndarray]:
+        """Clips, and below each what the autoencoder in training makes of it."""
+        out = []
+        for s, i in self.clips.draw(np.random.default_rng(1), PICTURED):
+            mel = np.asarray(self.clips.sources[s].mel[i], np.float32)
+            made = modules["vae"](torch.from_numpy(mel)[None, None].to(self.state.device)).sample
+            out += [mel, made[0, 0].float().cpu().numpy()]
+        return out
+
+    def _made(self, unet: Any, writer: Any) -> list[np.ndarray]:
+        """What the network in training makes of a few captions, ten steps each."""
+        device, size = self.state.device, self.config.latent.model
+        labels = list(self.bank.rows)[:: max(1, len(self.bank.rows) // PICTURED)][:PICTURED]
+        first, text = self.bank.conditions([int(self.bank.rows[label][0]) for label in labels])
+        text = moved(text, device)
+        loa = writer.to(device)(moved(first, device), text)
+        vae = self.vae().to(device)
+        control = envelope_channels(None, *size.sample_size, size.in_channels - size.out_channels - 1).to(device)
+        jobs = [
+            Job(
+                noise=torch.randn(size.out_channels, *size.sample_size, generator=torch.Generator().manual_seed(row)).to(device),
+                loa=loa.rows([row]),
+                text=text.rows([row]),
+                null_loa=loa.rows([row]).null(),
+                null_text=text.rows([row]).null(),
+                steps=10,
+                guidance=3.5,
+                control=control if size.in_channels > size.out_channels else None,
+            )
+            for row in range(len(labels))
+        ]
+        made = denoise(unet, jobs, build_scheduler, rows=len(jobs), window=None, overlap=0)
+        return [vae.decode(latent[None]).sample[0, 0].float().cpu().numpy() for latent in made]
 
 
-STAGES = ("vae", "audiomae", "translator", "tower", "latent", "vocoder", "all")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Train nano.")
-    parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--data", type=Path, required=True, help="what `python -m training.data` wrote")
-    parser.add_argument("--work", type=Path, required=True, help="states of the stages; kept, so that a killed run goes on")
-    parser.add_argument("-o", "--out", type=Path, help="the checkpoint's folder (stage `all`)")
-    given = parser.parse_args()
-    if (given.stage == "all") != (given.out is not None):
-        parser.error("-o OUT goes with the stage `all`, and only with it")
-    given.work.mkdir(parents=True, exist_ok=True)
-    recipe = Recipe(given.data, given.work, lambda line: print(line, file=sys.stderr, flush=True))
-    if given.stage == "all":
-        recipe.all(given.out)
-    else:
-        getattr(recipe, given.stage)()
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _misfits(config: TrainConfig) -> Iterator[str]:
+    """Why the parts of a recipe do not fit each other or the clips and captions that there are."""
+    mae, writer, unet = AudioMaeConfig(**config.audiomae.model.model_dump()), config.translator.model, config.latent.model
+    vae = config.vae.model
+    down = 2 ** (len(vae.block_out_channels) - 1)
+    widths = {width for block in unet.cross_attention_dim for width in block if width is not None}
+    wanted = [
+        ("audiomae.model.frames and bins", (mae.frames, mae.bins), MEL),
+        ("translator.model.first and second", (writer.first, writer.second), (WORDS, WORDS)),
+        ("translator.model.width", writer.width, mae.width),
+        ("translator.model.tokens", writer.tokens, mae.tokens),
+        ("latent.model.cross_attention_dim", widths, {mae.width, WORDS}),
+        ("latent.model.out_channels", unet.out_channels, vae.latent_channels),
+        ("latent.model.in_channels", unet.in_channels, vae.latent_channels + down + 1),
+        ("latent.model.sample_size", unet.sample_size, (MEL[0] // down, MEL[1] // down)),
+    ]
+    yield from (f"'{field}' is {got}, and {fits} would fit" for field, got, fits in wanted if got != fits)

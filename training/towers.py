@@ -32,7 +32,8 @@ def extract_features(model: AudioMae, mels: np.ndarray, batch: int = 64) -> Tens
     """Patch features [N, P, W] float16."""
     out = []
     for at in range(0, len(mels), batch):
-        out.append(model.features(torch.from_numpy(np.asarray(mels[at : at + batch], np.float32))).half())
+        mel = torch.from_numpy(np.asarray(mels[at : at + batch], np.float32))
+        out.append(model.features(mel.to(model.cls_token.device)).half().cpu())
     return torch.cat(out)
 
 

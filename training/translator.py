@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,13 +16,14 @@ from diffusers.pipelines.audioldm2.modeling_audioldm2 import AudioLDM2Projection
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2Model
 
+from configs.schema import TranslatorStage, WriterSize
 from encoders.audiomae import AudioMae
 from encoders.base import Condition
 from encoders.loa import LoaWriter
 from encoders.text import SentenceEncoder, pool
 from training.captions import framed
 from training.data import MelSet
-from training.loop import Log, LoopConfig, quiet, train
+from training.loop import Loop, fit
 
 
 @dataclass(frozen=True)
@@ -68,24 +70,28 @@ class CaptionBank:
         return Condition("clap", pool(tokens)[:, None], torch.ones(len(rows), 1, dtype=torch.bool)), tokens
 
 
-def build_writer(tokens: int = 8, width: int = 128, layers: int = 4) -> LoaWriter:
-    """Projection and GPT-2 of nano: 0.9 M parameters; the vocabulary is one unused word."""
-    projection = AudioLDM2ProjectionModel(text_encoder_dim=384, text_encoder_1_dim=384, langauge_model_dim=width)
+def moved(condition: Condition, device: torch.device) -> Condition:
+    return Condition(condition.name, condition.states.to(device), condition.mask.to(device))
+
+
+def build_writer(size: WriterSize = WriterSize()) -> LoaWriter:  # noqa: B008 (frozen)
+    """Projection and GPT-2; nano's have 0.9 M parameters, and the vocabulary is one unused word."""
+    projection = AudioLDM2ProjectionModel(text_encoder_dim=size.first, text_encoder_1_dim=size.second, langauge_model_dim=size.width)
     for table in (projection.sos_embed, projection.eos_embed, projection.sos_embed_1, projection.eos_embed_1):
         nn.init.normal_(table, std=0.02)
     config = GPT2Config(
-        vocab_size=1,
+        vocab_size=size.vocabulary,
         bos_token_id=0,
         eos_token_id=0,
-        n_embd=width,
-        n_layer=layers,
-        n_head=4,
-        n_positions=64,
+        n_embd=size.width,
+        n_layer=size.layers,
+        n_head=size.heads,
+        n_positions=size.positions,
         attn_pdrop=0.0,
         embd_pdrop=0.0,
         resid_pdrop=0.0,
     )
-    return LoaWriter(projection, GPT2Model(config), tokens)
+    return LoaWriter(projection, GPT2Model(config), size.tokens)
 
 
 @torch.no_grad()
@@ -93,34 +99,42 @@ def extract_loa(model: AudioMae, mels: np.ndarray, batch: int = 64) -> Tensor:
     """LOA [N, tokens, width] float16 of log-mels [N, frames, bins]."""
     out = []
     for at in range(0, len(mels), batch):
-        out.append(model(torch.from_numpy(np.asarray(mels[at : at + batch], np.float32))).half())
+        mel = torch.from_numpy(np.asarray(mels[at : at + batch], np.float32))
+        out.append(model(mel.to(model.cls_token.device)).half().cpu())
     return torch.cat(out)
 
 
-def train_writer(
-    data: MelSet,
-    loas: list[Tensor],
-    bank: CaptionBank,
-    folder: Path,
-    loop: LoopConfig,
-    *,
-    batch: int = 64,
-    on_log: Log = quiet,
-) -> LoaWriter:
+class Writing(NamedTuple):
+    """What GPT-2 wrote by itself [B, N, D], and its mean squared errors: fed with the truth, and feeding on its own outputs."""
+
+    written: Tensor
+    forced: Tensor
+    free: Tensor
+
+
+def write_and_compare(writer: LoaWriter, sentence: Condition, text: Condition, target: Tensor) -> Writing:
+    """``target``: the true LOA [B, N, D]."""
+    written = writer(sentence, text).states
+    forced = (writer.teacher_forced(sentence, text, target) - target).pow(2).mean()
+    return Writing(written, forced, (written - target).pow(2).mean())
+
+
+def train_writer(data: MelSet, loas: list[Tensor], bank: CaptionBank, folder: Path, loop: Loop[TranslatorStage]) -> LoaWriter:
     """``loas``: for each source of ``data`` its clips' LOA [N, 8, 128]."""
     torch.manual_seed(0)
-    writer = build_writer()
-    modules = nn.ModuleDict({"writer": writer})
+    writer = build_writer(loop.config.model)
 
-    def loss(step: int) -> dict[str, Tensor]:
-        draw, generator = np.random.default_rng([step, 3]), torch.Generator().manual_seed(step)
-        clips = data.draw(draw, batch)
-        target = torch.stack([loas[s][i] for s, i in clips]).float()
-        rows = [int(draw.choice(bank.rows[data.sources[s].labels[i]])) for s, i in clips]
-        first, second = bank.conditions(rows, noise=0.3, generator=generator)
-        forced = (writer.teacher_forced(first, second, target) - target).pow(2).mean()
-        free = (writer(first, second).states - target).pow(2).mean()
-        return {"loss": forced + free, "forced": forced, "free": free}
+    def draw(number: int) -> tuple[Condition, Condition, Tensor]:
+        chance, generator = np.random.default_rng([number, 3]), torch.Generator().manual_seed(number)
+        clips = data.draw(chance, loop.config.batch)
+        rows = [int(chance.choice(bank.rows[data.sources[s].labels[i]])) for s, i in clips]
+        return *bank.conditions(rows, noise=0.3, generator=generator), torch.stack([loas[s][i] for s, i in clips]).float()
 
-    modules.load_state_dict(train(modules, loss, loop, folder, settings={"stage": "translator", "batch": batch}, on_log=on_log))
-    return writer.eval()
+    drawn = loop.ahead(draw)
+
+    def loss(number: int) -> dict[str, Tensor]:
+        sentence, text, target = drawn(number)
+        said = write_and_compare(writer, moved(sentence, loop.device), moved(text, loop.device), target.to(loop.device))
+        return {"loss": said.forced + said.free, "forced": said.forced, "free": said.free}
+
+    return fit("writer", writer, loss, loop, folder)

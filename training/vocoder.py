@@ -1,8 +1,8 @@
 """Stage (c): the vocoder. log-mel [T, 64] to 160 samples a frame, a small stock SpeechT5HifiGan.
 
-Kong et al. 2020 (HiFi-GAN) generator, trained here without discriminators on the multi-resolution spectral loss of Yamamoto et al.
-2020 (Parallel WaveGAN, equations 6-8) and on the log-mel itself. Half of the inputs are mels that went through the autoencoder, which
-is what it will be fed.
+Kong et al. 2020 (HiFi-GAN) generator, trained on the multi-resolution spectral loss of Yamamoto et al. 2020 (Parallel WaveGAN,
+equations 6-8), on the log-mel itself and, where the recipe asks for them, against critics. Half of the inputs are mels that went
+through the autoencoder, which is what it will be fed.
 """
 
 from __future__ import annotations
@@ -15,26 +15,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
+from configs.schema import VocoderSize, VocoderStage
 from media.mel import MelSpec, mel_filterbank
 from training.autoencoder import MEL_MEAN, MEL_STD
+from training.critics import wave_critics, weighed
 from training.data import MelSet
-from training.loop import Log, LoopConfig, quiet, train
+from training.loop import Loop, fit
 
 RESOLUTIONS = ((512, 128), (1024, 256), (256, 64), (128, 32))  # (FFT size, hop) in samples
 
 
-def build_vocoder() -> SpeechT5HifiGan:
-    """0.9 M parameters. Kernel minus rate is even everywhere, so T frames give exactly 160 T samples."""
-    config = SpeechT5HifiGanConfig(
-        model_in_dim=64,
-        sampling_rate=16_000,
-        upsample_initial_channel=192,
-        upsample_rates=[5, 4, 2, 2, 2],
-        upsample_kernel_sizes=[11, 8, 4, 4, 4],
-        resblock_kernel_sizes=[3, 7],
-        resblock_dilation_sizes=[[1, 3], [1, 3]],
-        normalize_before=True,
-    )
+def build_vocoder(size: VocoderSize = VocoderSize()) -> SpeechT5HifiGan:  # noqa: B008 (frozen)
+    """nano's: 0.9 M parameters. Its kernels minus its rates are even, so that T frames give exactly 160 T samples."""
+    config = SpeechT5HifiGanConfig(model_in_dim=64, sampling_rate=16_000, **size.model_dump())
     vocoder = SpeechT5HifiGan(config)
     vocoder.mean.fill_(MEL_MEAN)
     vocoder.scale.fill_(MEL_STD)
@@ -65,7 +58,7 @@ def spectral_loss(made: Tensor, truth: Tensor) -> Tensor:
     """Log-magnitude L1 plus spectral convergence, averaged over resolutions. Waves [B, T]."""
     total = made.new_zeros(())
     for size, hop in RESOLUTIONS:
-        window = torch.hann_window(size)
+        window = torch.hann_window(size, device=made.device)
 
         def magnitude(wave: Tensor, size: int = size, hop: int = hop, window: Tensor = window) -> Tensor:
             stft = torch.stft(wave, size, hop, window=window, return_complex=True)
@@ -78,42 +71,42 @@ def spectral_loss(made: Tensor, truth: Tensor) -> Tensor:
 
 
 def train_vocoder(
-    data: MelSet,
-    through_vae: dict[tuple[int, int], np.ndarray],
-    folder: Path,
-    loop: LoopConfig,
-    *,
-    batch: int = 12,
-    frames: int = 40,
-    on_log: Log = quiet,
+    data: MelSet, through_vae: dict[tuple[int, int], np.ndarray], folder: Path, loop: Loop[VocoderStage]
 ) -> SpeechT5HifiGan:
     """``through_vae``: (source, index) to the clip's log-mel [512, 64] after the autoencoder, for some of the clips."""
     torch.manual_seed(0)
-    vocoder = build_vocoder()
-    mel_of, hop = TorchMel(MelSpec()), MelSpec().hop
-    modules = nn.ModuleDict({"vocoder": vocoder})
+    stage, device, hop = loop.config, loop.device, MelSpec().hop
+    batch, frames = stage.batch, stage.frames
+    vocoder, mel_of = build_vocoder(stage.model), TorchMel(MelSpec()).to(device)
+    critics = wave_critics(stage.adversarial.width) if stage.adversarial else None
     decoded = list(through_vae)
 
-    def loss(step: int) -> dict[str, Tensor]:
-        draw = np.random.default_rng([step, 6])
-        clips = data.draw(draw, batch // 2) if decoded else data.draw(draw, batch)
+    def draw(number: int) -> tuple[Tensor, Tensor]:
+        chance = np.random.default_rng([number, 6])
+        clips = data.draw(chance, batch // 2) if decoded else data.draw(chance, batch)
         fed = [data.sources[s].mel[i] for s, i in clips]
         for _ in range(batch - len(clips)):
-            clips.append(decoded[int(draw.integers(len(decoded)))])
+            clips.append(decoded[int(chance.integers(len(decoded)))])
             fed.append(through_vae[clips[-1]])
         mels, waves = np.empty((batch, frames, 64), np.float32), np.empty((batch, frames * hop), np.float32)
         for row, (s, i) in enumerate(clips):
-            at = int(draw.integers(0, 512 - frames + 1))
+            at = int(chance.integers(0, 512 - frames + 1))
             mels[row] = fed[row][at : at + frames]
             waves[row] = data.sources[s].wav[i, at * hop : (at + frames) * hop] / 32767
-        with torch.autocast("cpu", torch.bfloat16):
-            made = vocoder(torch.from_numpy(mels))
-        made, truth = made.float(), torch.from_numpy(waves)
-        # Frame k is centred on sample k * hop, and frames at the crop's borders look beyond it.
-        mel = (mel_of(made) - mel_of(truth))[:, 3:-3].abs().mean()
-        spectral = spectral_loss(made, truth)
-        return {"loss": mel + spectral, "mel": mel, "spectral": spectral}
+        return torch.from_numpy(mels), torch.from_numpy(waves)
 
-    settings: dict[str, object] = {"stage": "vocoder", "batch": batch, "frames": frames}
-    modules.load_state_dict(train(modules, loss, loop, folder, settings=settings, on_log=on_log))
-    return vocoder.eval()
+    drawn = loop.ahead(draw)
+
+    def loss(number: int) -> dict[str, Tensor]:
+        mels, true = (x.to(device) for x in drawn(number))
+        with loop.autocast():
+            made = vocoder(mels)
+        made = made.float()
+        # Frame k is centred on sample k * hop, and frames at the crop's borders look beyond it.
+        values = {"mel": (mel_of(made) - mel_of(true))[:, 3:-3].abs().mean(), "spectral": spectral_loss(made, true)}
+        total = values["mel"] + values["spectral"]
+        if critics is not None and stage.adversarial is not None and loop.step(number) >= stage.adversarial.from_step:
+            total = total + weighed(critics, true[:, None], made[:, None], stage.adversarial, loop, values)
+        return {"loss": total, **values}
+
+    return fit("vocoder", vocoder, loss, loop, folder, critics=critics)

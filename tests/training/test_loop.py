@@ -7,13 +7,16 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from configs.registry import ConfigError
+from configs.schema import LoopConfig
 from training import loop
-from training.loop import Ema, LoopConfig, learning_rate, save_whole, train
+from training.loop import Ema, Loop, learning_rate, save_whole, train
 
 
 @pytest.fixture(autouse=True)
@@ -58,14 +61,14 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize("kills", [[12], [3], [29], [9, 16, 16]])
 def test_killed_and_resumed_ends_with_the_weights_of_an_unbroken_run(tmp_path: Path, kills: list[int]) -> None:
     unbroken = network()
-    average = train(unbroken, regression(unbroken), CONFIG, tmp_path / "unbroken", settings={"stage": "x"})
+    average = train(unbroken, regression(unbroken), Loop(CONFIG), tmp_path / "unbroken")
     for kill in kills:
         modules = network()
         with pytest.raises(Killed):
-            train(modules, regression(modules, kill), CONFIG, tmp_path / "broken", settings={"stage": "x"})
+            train(modules, regression(modules, kill), Loop(CONFIG), tmp_path / "broken")
     steps: list[int] = []
     modules = network()
-    resumed = train(modules, regression(modules, seen=steps), CONFIG, tmp_path / "broken", settings={"stage": "x"})
+    resumed = train(modules, regression(modules, seen=steps), Loop(CONFIG), tmp_path / "broken")
     assert steps[0] == max(kills) // 7 * 7 and steps[-1] == STEPS - 1  # from the last save to the end of the budget
     assert same(resumed, average) and same(modules.state_dict(), unbroken.state_dict())
     assert not same(average, network().state_dict())
@@ -73,22 +76,37 @@ def test_killed_and_resumed_ends_with_the_weights_of_an_unbroken_run(tmp_path: P
 
 def test_a_finished_run_trains_no_further(tmp_path: Path) -> None:
     modules = network()
-    first = train(modules, regression(modules), CONFIG, tmp_path)
+    first = train(modules, regression(modules), Loop(CONFIG), tmp_path)
     steps: list[int] = []
     again = network()
-    assert same(train(again, regression(again, seen=steps), CONFIG, tmp_path), first) and steps == []
+    assert same(train(again, regression(again, seen=steps), Loop(CONFIG), tmp_path), first) and steps == []
 
 
-def test_other_settings_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changed", "about", "words"),
+    [
+        ({"lr": 0.06}, {}, "'lr' is 0.05 there and 0.06 here"),
+        ({"betas": (0.8, 0.99)}, {}, "'betas'"),
+        ({}, {"clips": "b"}, "'clips' is a there and b here"),
+    ],
+)
+def test_other_settings_are_refused_by_name(tmp_path: Path, changed: dict[str, Any], about: dict[str, object], words: str) -> None:
     modules = network()
-    train(modules, regression(modules), CONFIG, tmp_path, settings={"batch": 16})
-    with pytest.raises(ValueError, match=r"other settings.*another folder"):
-        train(network(), regression(modules), CONFIG, tmp_path, settings={"batch": 8})
+    train(modules, regression(modules), Loop(CONFIG, {"clips": "a"}), tmp_path)
+    other = Loop(CONFIG.model_copy(update=changed), {"clips": "a"} | about)
+    with pytest.raises(ConfigError, match=words):
+        train(network(), regression(modules), other, tmp_path)
+
+
+def test_how_often_it_saves_is_no_other_setting(tmp_path: Path) -> None:
+    modules = network()
+    train(modules, regression(modules), Loop(CONFIG), tmp_path)
+    train(network(), regression(modules), Loop(CONFIG.model_copy(update={"save_every_s": 1.0, "log_every_s": 3.0})), tmp_path)
 
 
 def test_training_lowers_the_loss_and_logs_it(tmp_path: Path) -> None:
     modules, lines = network(), list[str]()
-    train(modules, regression(modules), CONFIG, tmp_path, on_log=lines.append)
+    train(modules, regression(modules), Loop(CONFIG, on_log=lines.append), tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert rows == [json.loads(line) for line in lines] and [row["step"] for row in rows] == [10, 20, 30]
     assert rows[-1]["loss"] < 0.7 * rows[0]["loss"] and rows[0]["error"] == rows[0]["loss"]
@@ -103,7 +121,7 @@ def test_a_step_whose_gradient_is_no_number_changes_nothing(tmp_path: Path) -> N
         values = fair(step)
         return {"loss": values["loss"] * (math.nan if step in broken else 1.0)}
 
-    average = train(modules, loss, CONFIG, tmp_path)
+    average = train(modules, loss, Loop(CONFIG), tmp_path)
     assert all(bool(torch.isfinite(value).all()) for value in [*average.values(), *modules.state_dict().values()])
 
 
@@ -111,7 +129,7 @@ def test_only_the_given_parameters_move(tmp_path: Path) -> None:
     modules = network()
     before = {k: v.clone() for k, v in modules.state_dict().items()}
     last = [parameter for name, parameter in modules.named_parameters() if name.startswith("net.3.")]
-    train(modules, regression(modules), CONFIG, tmp_path, parameters=last)
+    train(modules, regression(modules), Loop(CONFIG), tmp_path, groups=[{"params": last}])
     after = modules.state_dict()
     assert torch.equal(before["net.0.weight"], after["net.0.weight"]) and not torch.equal(before["net.3.weight"], after["net.3.weight"])
 
