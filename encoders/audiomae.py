@@ -2,21 +2,26 @@
 
 Huang et al. 2022 (AudioMAE); AudioLDM 2 (Liu et al. 2024), section III-A: LOA is the average of the layer-normalised outputs of
 the last encoder blocks, pooled by (average + maximum) / 2. Parameter names are those of the public AudioMAE, so that a ViT-B can be
-read from inside an AudioLDM 2 checkpoint; ``nano`` is the same module, smaller.
+read from inside an AudioLDM 2 checkpoint (``PublicAudioMae``); ``nano`` is the same module, smaller.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.base import Condition
+from encoders.base import Condition, EncoderMissing
+from encoders.fbank import RATE, fbank, fitted, wave_at
+from encoders.weights import load_into, read_state_dict
+from media.audio import Audio
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,12 @@ class AudioMaeConfig:
     def tokens(self) -> int:
         """How many LOA tokens one clip gives."""
         return (self.grid[0] // self.pool[0]) * (self.grid[1] // self.pool[1])
+
+
+# The ViT-B inside every AudioLDM 2 checkpoint; its input is Kaldi's filterbank (encoders/fbank.py), not media/mel.py.
+PUBLIC = AudioMaeConfig(1024, 128, width=768, depth=12, heads=12, pool=(8, 8), mel_mean=-4.2677393, mel_std=2 * 4.5689974)
+PUBLIC_PREFIX = "cond_stage_models.0.cond_stage_models.2.audiomae.model."  # inside ``audioldm2-*.pth``
+_PUBLIC_SECONDS = 10.24
 
 
 class _Attention(nn.Module):
@@ -165,6 +176,87 @@ class LoaExtractor:
         self.load()
         assert self.model is not None
         rows = torch.cat([self.model(mel[None]) for mel in mels])
+        return Condition("loa", rows, torch.ones(rows.shape[:2], dtype=torch.bool))
+
+
+def public_features(audio: Audio, frames: int = PUBLIC.frames) -> Tensor:
+    """The first 10.24 s of a sound as AudioLDM 2's AudioMAE hears it: [1024, 128], before the mean and deviation of training.
+
+    First channel, 16 kHz, mean removed, peak 0.5, zeros behind it to the full length; then Kaldi's filterbank, and rows of zeros up to
+    ``frames``. Where the official training data puts a short sound at a random place, here it stands at the start.
+    """
+    wave = wave_at(Audio(audio.samples[:1, : int(audio.sample_rate * _PUBLIC_SECONDS)], audio.sample_rate))[0]
+    wave = wave - wave.mean()
+    wave = 0.5 * wave / (wave.abs().max() + 1e-8)
+    wave = F.pad(wave, (0, max(0, int(RATE * _PUBLIC_SECONDS) - len(wave))))
+    return fitted(fbank(wave - wave.mean()), frames)
+
+
+def read_public(path: Path, config: AudioMaeConfig = PUBLIC) -> AudioMae:
+    """The encoder out of an AudioLDM 2 checkpoint (``audioldm2-*.pth``), or out of AudioMAE's own file.
+
+    Raises:
+        WeightsError: the file cannot be read, or holds no such encoder.
+    """
+    state = read_state_dict(path)
+    inside = any(key.startswith(PUBLIC_PREFIX) for key in state)
+    encoder = {key.removeprefix(PUBLIC_PREFIX): value for key, value in state.items() if key.startswith(PUBLIC_PREFIX) or not inside}
+    wanted = {key: value for key, value in encoder.items() if not key.startswith(("decoder", "mask_token"))}
+    with torch.device("meta"):
+        model = AudioMae(config)
+    load_into(model, wanted, where=f"AudioMAE in {path.name}")
+    return model.eval().requires_grad_(False)
+
+
+class PublicAudioMae:
+    """Sounds to the LOA that public AudioLDM 2 weights read.
+
+    Args:
+        path: an ``audioldm2-*.pth``, or the folder that ``save_audiomae`` wrote from one (0.2 GB instead of several). None:
+            ``checkpoints/audiomae`` in loa's home.
+        tokens: 8, for sound and music, or 512, for speech.
+    """
+
+    name = "audiomae"
+    width = PUBLIC.width
+
+    def __init__(self, path: Path | None = None, tokens: Literal[8, 512] = 8) -> None:
+        from configs.schema import default_home
+
+        self.path = path or default_home() / "checkpoints" / "audiomae"
+        self.pool = (8, 8) if tokens == 8 else (1, 1)
+        self._model: AudioMae | None = None
+
+    def load(self) -> None:
+        if self._model is not None:
+            return
+        if (self.path / "config.json").is_file():
+            extractor = LoaExtractor(self.path)
+            extractor.load()
+            model = extractor.model
+            assert model is not None
+        elif self.path.is_file():
+            model = read_public(self.path)
+        else:
+            raise EncoderMissing(
+                f"{self.path} holds no AudioMAE; it lies inside audioldm2-full.pth (CC BY-NC-SA 4.0, several GB, "
+                "https://huggingface.co/haoheliu/audioldm2-full): name that file, or a folder that save_audiomae wrote from it"
+            )
+        model.config = replace(model.config, pool=self.pool)
+        self._model = model.eval().requires_grad_(False)
+
+    def sample_input(self) -> list[Any]:
+        time = np.arange(40_000) / 16_000
+        noise = 0.1 * np.random.default_rng(0).standard_normal((1, 30_000)).astype(np.float32)
+        tone = 0.5 * np.sin(2 * np.pi * 440 * time).astype(np.float32)[None]
+        return [Audio(tone, 16_000), Audio(noise, 16_000), Audio(np.repeat(tone, 2, 0), 44_100)]
+
+    @torch.no_grad()
+    def encode(self, inputs: list[Any]) -> Condition:
+        """``Audio`` values to LOA [B, tokens, 768], one by one."""
+        self.load()
+        assert self._model is not None
+        rows = torch.cat([self._model(public_features(audio, self._model.config.frames)[None]) for audio in inputs])
         return Condition("loa", rows, torch.ones(rows.shape[:2], dtype=torch.bool))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import save_file
 
+from encoders.audiomae import PUBLIC, AudioMae, save_audiomae
 from encoders.imagebind import ImageBindConfig, ImageBindModel, Trunk
 from tests.drawn import draw_into
 
@@ -22,4 +24,12 @@ def tiny_imagebind(folder: Path) -> Path:
     draw_into(model)
     save_file(model.state_dict(), folder / "imagebind_huge.safetensors")
     shutil.copy(PARITY / "bpe_tiny.txt.gz", folder / "bpe_simple_vocab_16e6.txt.gz")
+    return folder
+
+
+def tiny_audiomae(folder: Path) -> Path:
+    """The public encoder's input and grid, 16 wide."""
+    model = AudioMae(replace(PUBLIC, width=16, depth=3, heads=2))
+    draw_into(model)
+    save_audiomae(model, folder)
     return folder
