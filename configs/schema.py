@@ -383,6 +383,9 @@ class JointStage(LoopConfig):
     translator_weight: float = Field(default=1.0, ge=0)  # of GPT-2's own loss beside the diffusion loss
 
 
+STAGES = ("vae", "audiomae", "translator", "tower", "latent", "joint", "vocoder")  # in the order in which `all` trains them
+
+
 class TrainConfig(_Config):
     """A recipe: sizes and times of all stages. Paths that are not given lie under LOA_HOME/training."""
 
@@ -403,13 +406,12 @@ class TrainConfig(_Config):
     def placed(self, data: Path | None = None, work: Path | None = None, out: Path | None = None) -> TrainConfig:
         """All three folders named: by the argument, by the file, or by default."""
         root = default_home() / "training"
-        return self.model_copy(
-            update={
-                "data": data or self.data or root / "clips",
-                "work": work or self.work or root / self.name,
-                "out": out or self.out or root / self.name / "checkpoint",
-            }
-        )
+        folders = {
+            "data": data or self.data or root / "clips",
+            "work": work or self.work or root / self.name,
+            "out": out or self.out or root / self.name / "checkpoint",
+        }
+        return self.model_copy(update={name: folder.expanduser().absolute() for name, folder in folders.items()})
 
 
 def train_config(given: str) -> TrainConfig:

@@ -302,6 +302,40 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(max(f.exit_code for f in findings if not f.ok))
 
 
+@cli.command()
+def train(
+    stage: Annotated[str, typer.Argument(help="audiomae, vae, vocoder, tower, latent, translator, joint; or all.")],
+    config: Annotated[str, typer.Option("--config", metavar="FILE", help="A recipe: a YAML file, or nano-cpu, nano-gpu, ...")],
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Clips that 'python -m training.data' made.")] = None,
+    work: Annotated[Path | None, typer.Option("--work", metavar="DIR", help="Where the stages keep their states.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", metavar="DIR", help="The checkpoint that 'all' ends with.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run left off.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train one stage of a recipe, or all of them and write the checkpoint with its card."""
+    from configs.registry import UnknownName
+    from configs.schema import STAGES, train_config
+
+    if stage not in (*STAGES, "all"):
+        raise UnknownName("stage", stage, (*STAGES, "all"))
+    recipe = train_config(config).placed(data, work, output)
+    _quieten()
+    from training.stages import Recipe
+
+    with _bar("training") as on_progress:
+
+        def notify(name: str, share: float) -> None:
+            on_progress(SimpleNamespace(step=share, of=1.0, stage=name))
+
+        told = Recipe(recipe, resume, lambda line: print(line, file=sys.stderr, flush=True), notify).run(stage)
+    if as_json:
+        _print_json(told)
+        return
+    for name, done in told["stages"].items():
+        print(f"{name:<12} {done['steps']} steps, {done['minutes']:.2f} minutes, loss {done['last'].get('loss', math.nan):.4g}")
+    print(told.get("checkpoint", told["work"]))
+
+
 @bench.command("nano")
 def bench_nano(
     checkpoint: Annotated[list[Path] | None, typer.Option("--checkpoint", metavar="DIR", help="Default: nano.")] = None,
@@ -577,7 +611,7 @@ def _bar(label: str) -> Iterator[Callable[..., None]]:
         task = progress.add_task(label, total=None)
 
         def on_progress(done: Any) -> None:
-            progress.update(task, completed=done.step, total=done.of)
+            progress.update(task, completed=done.step, total=done.of, description=getattr(done, "stage", label))
 
         yield on_progress
 

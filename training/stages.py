@@ -21,7 +21,7 @@ from diffusers import AudioLDM2UNet2DConditionModel, AutoencoderKL
 from torch import Tensor, nn
 
 from configs.registry import ConfigError
-from configs.schema import LoopConfig, TrainConfig
+from configs.schema import STAGES, LoopConfig, TrainConfig
 from encoders.audiomae import AudioMae, AudioMaeConfig
 from encoders.clap import Anchors, AudioTower
 from encoders.loa import LoaWriter
@@ -31,15 +31,15 @@ from training.audiomae import build_audiomae, train_audiomae
 from training.autoencoder import build_vae, train_vae, whiten
 from training.card import write_card
 from training.data import MelSet, recordings, split_of
-from training.export import export
+from training.export import check_replaceable, export
 from training.joint import train_joint
 from training.latent import build_scheduler, build_unet, encode_latents, train_unet, without_envelope, written_loas
-from training.loop import Log, Loop, Sampler, averaged, check_same, finished, quiet, save_whole, settings_of
+from training.loop import Log, Loop, Sampler, averaged, check_same, finished, quiet, room_named, save_whole, settings_of
 from training.towers import build_anchors, extract_features, train_tower
 from training.translator import CaptionBank, build_writer, extract_loa, moved, train_writer
 from training.vocoder import build_vocoder, train_vocoder
 
-# In the order in which `all` trains them; and what each reads of others.
+# What each stage reads of others.
 NEEDS: dict[str, tuple[str, ...]] = {
     "vae": (),
     "audiomae": (),
@@ -79,41 +79,45 @@ class Recipe:
 
         Raises:
             ConfigError: the stage cannot be trained as asked; nothing was written.
+            OutOfRoom: the disk is full; what was there is whole.
         """
-        stages = [s for s in NEEDS if self._section(s) is not None] if stage == "all" else [stage]
-        self._check(stages)
-        self._say_what_is_missing()
-        for name in stages:
-            if not finished(self.folder(name)):
-                getattr(self, "_train_" + name)()
-        done = {name: json.loads((self.folder(name) / "done.json").read_text()) for name in stages}
-        told: dict[str, Any] = {"config": self.config.name, "work": str(self.work), "skipped_clips": self.skipped, "stages": done}
-        if stage == "all":
-            if self.state.is_main_process:
+        stages = [s for s in STAGES if self._section(s) is not None] if stage == "all" else [stage]
+        with room_named(self.work):
+            self._check(stages)
+            if stage == "all":
+                check_replaceable(self.out)
+            self._say_what_is_missing()
+            for name in stages:
+                if not finished(self.folder(name)):
+                    getattr(self, "_train_" + name)()
+            if stage == "all":
                 self.export()
-            self.state.wait_for_everyone()
-            told["checkpoint"] = str(self.config.out)
-        return told
+        done = {name: json.loads((self.folder(name) / "done.json").read_text()) for name in stages}
+        told = {"config": self.config.name, "work": str(self.work), "skipped_clips": self.skipped, "stages": done}
+        return told | ({"checkpoint": str(self.out)} if stage == "all" else {})
 
     def export(self) -> None:
         """The checkpoint and its card."""
-        assert self.config.out is not None
         joint = self.config.joint is not None
-        export(
-            self.config.out,
-            vae=self.vae(),
-            audiomae=self.audiomae(),
-            writer=self.translator(joint),
-            tower=self.tower(),
-            anchors=self.anchors,
-            unet=self.unet(joint),
-            vocoder=self.vocoder(),
-            loa=self.config.checkpoint,
-            card=partial(write_card, config=self.config, clips=self.clips, work=self.work, skipped=self.skipped),
-        )
+        parts: dict[str, Any] = {
+            "vae": self.vae(),
+            "audiomae": self.audiomae(),
+            "writer": self.translator(joint),
+            "tower": self.tower(),
+            "anchors": self.anchors,
+            "unet": self.unet(joint),
+            "vocoder": self.vocoder(),
+        }
+        if self.state.is_main_process:
+            card = partial(write_card, config=self.config, clips=self.clips, work=self.work, skipped=self.skipped)
+            export(self.out, **parts, loa=self.config.checkpoint, card=card)
+        self.state.wait_for_everyone()
 
     # -- what must hold -----------------------------------------------------------------------------------------------
     def _check(self, stages: list[str]) -> None:
+        for reason in _misfits(self.config):
+            if set(stages) - {"vae", "vocoder"}:
+                raise ConfigError(f"the recipe '{self.config.name}' cannot be trained on these clips: {reason}")
         for stage in stages:
             if self._section(stage) is None:
                 raise ConfigError(f"the recipe '{self.config.name}' has no stage '{stage}'; add the section '{stage}:' to it")
@@ -126,9 +130,6 @@ class Recipe:
                 raise ConfigError(
                     f"'{stage}' needs '{missing[0]}', which {self.work} does not hold; run 'loa train {missing[0]}' first"
                 )
-        for reason in _misfits(self.config):
-            if set(stages) - {"vae", "vocoder"}:
-                raise ConfigError(f"the recipe '{self.config.name}' cannot be trained on these clips: {reason}")
 
     def _section(self, stage: str) -> LoopConfig | None:
         section: LoopConfig | None = getattr(self.config, stage)
@@ -154,6 +155,11 @@ class Recipe:
     def work(self) -> Path:
         assert self.config.work is not None
         return self.config.work
+
+    @property
+    def out(self) -> Path:
+        assert self.config.out is not None
+        return self.config.out
 
     def folder(self, stage: str) -> Path:
         return self.work / stage
@@ -228,7 +234,7 @@ class Recipe:
         return averaged(self.folder("vocoder"), build_vocoder(self.config.vocoder.model), "vocoder")
 
     # -- what is made once from clips and parts -----------------------------------------------------------------------
-    # Parts are read before ``_kept`` is called, not inside ``make``: processes wait for each other once, not within a wait.
+    # Parts are read before ``_kept`` is called, not inside ``make``, and by every process: each wait is one that all come to.
     def latents(self) -> list[Tensor]:
         return self._of_clips(self.folder("vae") / "latents.pt", self.vae(), encode_latents)
 
@@ -276,11 +282,13 @@ class Recipe:
     def _train_latent(self) -> None:
         start = self.config.latent.start
         known = None if start is None else without_envelope(AudioLDM2UNet2DConditionModel.from_pretrained(start).float())
-        loop = self._loop("latent", lambda modules: self._made(modules["unet"], self.translator()))
+        writer, vae = self.translator(), self.vae()
+        loop = self._loop("latent", lambda modules: self._made(modules["unet"], writer, vae))
         train_unet(self.clips, self.latents(), self.loas(), self.bank, self.written(), self.folder("latent"), loop, start=known)
 
     def _train_joint(self) -> None:
-        loop = self._loop("joint", lambda modules: self._made(modules["unet"], modules["writer"]))
+        vae = self.vae()
+        loop = self._loop("joint", lambda modules: self._made(modules["unet"], modules["writer"], vae))
         train_joint(self.unet(), self.translator(), self.clips, self.latents(), self.loas(), self.bank, self.folder("joint"), loop)
 
     def _train_vocoder(self) -> None:
@@ -296,14 +304,13 @@ class Recipe:
             out += [mel, made[0, 0].float().cpu().numpy()]
         return out
 
-    def _made(self, unet: Any, writer: Any) -> list[np.ndarray]:
+    def _made(self, unet: Any, writer: Any, vae: Any) -> list[np.ndarray]:
         """What the network in training makes of a few captions, ten steps each."""
         device, size = self.state.device, self.config.latent.model
         labels = list(self.bank.rows)[:: max(1, len(self.bank.rows) // PICTURED)][:PICTURED]
         first, text = self.bank.conditions([int(self.bank.rows[label][0]) for label in labels])
         text = moved(text, device)
         loa = writer.to(device)(moved(first, device), text)
-        vae = self.vae().to(device)
         control = envelope_channels(None, *size.sample_size, size.in_channels - size.out_channels - 1).to(device)
         jobs = [
             Job(
@@ -319,6 +326,7 @@ class Recipe:
             for row in range(len(labels))
         ]
         made = denoise(unet, jobs, build_scheduler, rows=len(jobs), window=None, overlap=0)
+        vae.to(device)
         return [vae.decode(latent[None]).sample[0, 0].float().cpu().numpy() for latent in made]
 
 
