@@ -19,7 +19,7 @@ def drawn(key: str, shape: tuple[int, ...]) -> Tensor:
     if key.endswith(("running_var", "norm.weight")) or (len(shape) == 1 and key.endswith("weight")):
         return torch.from_numpy(np.abs(1 + 0.1 * noise).astype(np.float32))
     scale = 1 / math.sqrt(math.prod(shape[1:])) if len(shape) > 1 and min(shape) > 1 else 0.2
-    return torch.from_numpy((scale * noise).astype(np.float32))
+    return torch.from_numpy(np.asarray(scale * noise, np.float32))
 
 
 def draw_into(module: nn.Module, rename: Mapping[str, str] | None = None) -> None:

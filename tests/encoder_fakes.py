@@ -7,11 +7,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
+from transformers import ClapFeatureExtractor, T5Config, T5EncoderModel
 
 from encoders.audiomae import PUBLIC, AudioMae, save_audiomae
 from encoders.imagebind import ImageBindConfig, ImageBindModel, Trunk
 from tests.drawn import draw_into
+from tests.fakes import WORDS, _bpe, _clap, _pieces, awaken
 
 PARITY = Path(__file__).parent / "data" / "parity"
 
@@ -32,4 +35,27 @@ def tiny_audiomae(folder: Path) -> Path:
     model = AudioMae(replace(PUBLIC, width=16, depth=3, heads=2))
     draw_into(model)
     save_audiomae(model, folder)
+    return folder
+
+
+def tiny_clap(folder: Path) -> Path:
+    """A transformers folder: 16 wide, sounds of one second."""
+    torch.manual_seed(0)
+    tokenizer, model = _bpe(folder), _clap()
+    awaken(model)
+    extract = ClapFeatureExtractor(
+        feature_size=8, sampling_rate=16_000, hop_length=640, max_length_s=1, truncation="rand_trunc", padding="repeatpad"
+    )
+    for part in (tokenizer, model, extract):
+        part.save_pretrained(folder)
+    return folder
+
+
+def tiny_t5(folder: Path) -> Path:
+    """A transformers folder: 24 wide, one layer, words of the other fakes."""
+    torch.manual_seed(0)
+    model = T5EncoderModel(T5Config(vocab_size=len(WORDS) + 40, d_model=24, d_kv=12, d_ff=32, num_layers=1, num_heads=2))
+    awaken(model)
+    for part in (_pieces(), model):
+        part.save_pretrained(folder)
     return folder

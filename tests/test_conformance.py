@@ -16,11 +16,11 @@ from encoders.clap import NANO
 from generators.base import Backend
 from media.refs import MediaStore
 from tests.conformance import BackendSuite, EncoderSuite, Subject
-from tests.encoder_fakes import tiny_audiomae, tiny_imagebind
+from tests.encoder_fakes import tiny_audiomae, tiny_clap, tiny_imagebind, tiny_t5
 from tests.fakes import tiny_audioldm2, tiny_nano
 
 ROWS = {name: row for name, row in presets().items() if row.kind == "audio"}
-TINY_ENCODERS = {"imagebind": tiny_imagebind, "audiomae": tiny_audiomae}
+TINY_ENCODERS = {"imagebind": tiny_imagebind, "audiomae": tiny_audiomae, "clap": tiny_clap, "flan-t5": tiny_t5}
 TINY = {"tiny-nano": tiny_nano, "tiny-audioldm2": tiny_audioldm2}
 
 
