@@ -5,6 +5,9 @@ PYTHON ?= python3
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install
 TORCH ?= torch==2.13.0
 
+# Tests run in as many processes; each may need 1.5 GB.
+WORKERS ?= 2
+
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
@@ -48,7 +51,7 @@ check: install
 	$(BIN)/lint-imports
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 # The main promise in half a minute: the same request twice gives the same bytes, and so does a replay.
 smoke: install
