@@ -96,7 +96,6 @@ class Parts:
     unet: nn.Module
     vae: Any
     scale: float  # latents are divided by it before the decoder
-    vocoder: Any
     texts: Any
 
 
@@ -105,21 +104,23 @@ class _MakeAnAudio(OfficialBackend):
     config_files: ClassVar[tuple[str, ...]]
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> Any:
         return self._parts.unet
 
     def _load(self) -> None:
         from encoders.weights import read_state_dict
+        from generators.bigvgan import read_bigvgan
 
         path = self.folder / self.checkpoint_file
         self._parts = self._assemble(read_state_dict(path), str(path))
+        self._vocoder = read_bigvgan(self.folder / "useful_ckpts" / "bigvgan")
 
     @abstractmethod
     def _assemble(self, state: dict[str, Tensor], where: str) -> Parts:
-        """All parts from the tensors of the one official file; ``where`` names it in errors."""
+        """All parts but the vocoder from the tensors of the one official file; ``where`` names it in errors."""
 
     def _unload(self) -> None:
-        del self._parts
+        del self._parts, self._vocoder
 
     @cached_property
     def _config(self) -> dict[str, Any]:
@@ -147,14 +148,9 @@ class _MakeAnAudio(OfficialBackend):
             steps_offset=1,
         )
 
-    def _vocoder(self) -> Any:
-        from generators.bigvgan import read_bigvgan
-
-        return read_bigvgan(self.folder / "useful_ckpts" / "bigvgan")
-
     def _sound(self, mel: Tensor) -> Audio:
         """log10-mel [1, 80, T] to sound."""
-        return Audio(self._parts.vocoder(mel).float().numpy(), self.sample_rate)
+        return Audio(self._vocoder(mel).float().numpy(), self.sample_rate)
 
 
 class _ConfigFile(_Sizes):
@@ -167,6 +163,7 @@ class MakeAnAudio(_MakeAnAudio):
     checkpoint_file = "useful_ckpts/maa1_full.ckpt"
     config_files = ("txt2audio_args.yaml", "configs/text_to_audio/txt2audio_args.yaml")
     required = ((checkpoint_file,), *BIGVGAN, *BERT)
+    max_seconds = 10.24
     bins: ClassVar[int] = 10  # latent bins of 80 mels
     down: ClassVar[int] = 8  # mel frames a latent frame
 
@@ -182,7 +179,7 @@ class MakeAnAudio(_MakeAnAudio):
         for part in (unet, vae, text):
             part.eval().requires_grad_(False)
         reader = TextReader(self.folder / "bert", text)
-        return Parts(OneText(unet), vae, float(state["scale_factor"]), self._vocoder(), reader)
+        return Parts(OneText(unet), vae, float(state["scale_factor"]), reader)
 
     def _networks(self) -> tuple[Any, Any, Any]:
         """U-Net, autoencoder and caption tower without weights."""
@@ -256,7 +253,7 @@ class MakeAnAudio2(_MakeAnAudio):
         for part in (dit, vae, text, t5):
             part.eval().requires_grad_(False)
         readers = (TextReader(self.folder / "bert", text), TextReader(self.folder / "t5", t5))
-        return Parts(TwoTexts(dit), vae, float(state["scale_factor"]), self._vocoder(), readers)
+        return Parts(TwoTexts(dit), vae, float(state["scale_factor"]), readers)
 
     def _networks(self) -> tuple[Any, Any, Any, Any]:
         """Transformer, autoencoder, caption tower and T5 without weights."""

@@ -19,7 +19,7 @@ from generators.base import Backend, Capabilities, GenerationRequest, OnProgress
 from media.audio import Audio, fit_length
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from encoders.base import Condition
 
@@ -40,12 +40,16 @@ class OfficialBackend(Backend):
     row_buckets: ClassVar[tuple[int, ...]] = (1, 2, 4, 8)
     steps: ClassVar[int] = 100
     guidance: ClassVar[float] = 3.0
-    max_seconds: ClassVar[float] = 10.24
     sample_rate: ClassVar[int] = 16_000  # Hz
     tasks: ClassVar[frozenset[str]] = frozenset({"sound"})
 
     # -- what a backend writes ------------------------------------------------------------------------------------
     required: ClassVar[tuple[tuple[str, ...], ...]]  # files below the folder; of each group one is enough
+
+    @property
+    @abstractmethod
+    def max_seconds(self) -> float:
+        """The longest sound."""
 
     @abstractmethod
     def read_text(self, text: str) -> tuple[Condition, Condition]:
@@ -65,7 +69,7 @@ class OfficialBackend(Backend):
 
     @property
     @abstractmethod
-    def network(self) -> nn.Module:
+    def network(self) -> Any:
         """Called as ``generators.engine.denoise`` calls a U-Net."""
 
     # -- what can be said without torch ---------------------------------------------------------------------------
