@@ -21,11 +21,23 @@ from configs.registry import ConfigError, UnknownName, entries, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's reader is ten times as fast, and as safe
 _MAX_BYTES = 1_000_000  # a config that a person wrote is far smaller; guards against being handed a checkpoint
 
 
 class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WeightFile(_Config):
+    """A file that a row needs, below the row's folder ``LOA_HOME/checkpoints/NAME``."""
+
+    path: str = Field(max_length=200, pattern=r"^[\w-][\w. -]*(/[\w-][\w. -]*)*$")  # relative; no part of it begins with a dot
+    bytes: int = Field(gt=0)  # exact where ``sha256`` is given; else about what its parameters take
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    # "owner/name[@revision][:path there]" on the hub, an https address of the file, or "by hand: " and where a person gets it
+    source: str = Field(pattern=r"^([A-Za-z0-9][\w.-]*/[\w.-]+(@[\w.-]+)?(:[^:]+)?|https?://\S+|by hand: .+)$")
+    licence: str | None = None  # None: the row's
 
 
 class BackendConfig(_Config):
@@ -38,13 +50,27 @@ class BackendConfig(_Config):
     licence: str
     kind: Literal["audio", "image", "video", "published"] = "audio"
     parity: Literal["official", "library", "none"] = "none"  # whose numbers its output was compared with
-    sample_rate: int = Field(gt=0)  # Hz
-    max_seconds: float = Field(gt=0)
+    sample_rate: int = Field(ge=0)  # Hz; 0 for pictures and silent videos
+    max_seconds: float = Field(ge=0)  # 0 for pictures
     accepts: frozenset[Literal["text", "image", "audio", "video", "condition", "transcript"]]
-    tasks: frozenset[Literal["sound", "music", "speech"]]
+    tasks: frozenset[Literal["sound", "music", "speech"]] = frozenset()
     edits: frozenset[str] = frozenset()
     parameters: int | None = None  # trained numbers, all parts together
-    notes: str = ""
+    files: tuple[WeightFile, ...] = ()  # what ``loa models pull`` gets; none where the weights ship with loa or a wheel
+    notes: str = ""  # what a user should know: where it differs from the paper; of a published row: why, and what runs instead
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> BackendConfig:
+        if self.kind in ("audio", "published") and not (self.sample_rate and self.max_seconds):
+            raise ValueError("'sample_rate' and 'max_seconds' of a row that makes sound are more than 0")
+        if self.kind == "published" and not self.notes:
+            raise ValueError("'notes' of a row with published numbers only say why nothing runs and what runs instead")
+        return self
+
+    @property
+    def folder(self) -> str:
+        """The row's folder below ``LOA_HOME/checkpoints``: ``options.checkpoint`` where one is given, else the row's name."""
+        return str(self.options.get("checkpoint") or self.name)
 
 
 class ChatModelConfig(_Config):
@@ -69,6 +95,7 @@ class AppConfig(_Config):
 
     home: Path = Field(default_factory=default_home)
     default_backend: str = "auto"
+    keep_loaded: int = Field(default=2, ge=1, le=64)  # backends that may hold their weights at once; 1: one at a time
     chat_model: ChatModelConfig = ChatModelConfig()
     backends: list[str] | None = None
 
@@ -110,7 +137,7 @@ def read_yaml(path: Path | Traversable, schema: type[Model], overrides: Mapping[
     if len(raw) > _MAX_BYTES:
         raise ConfigError(f"the config {label} is larger than {_MAX_BYTES:,} bytes: is it the right file?")
     try:
-        data = yaml.safe_load(raw)
+        data = yaml.load(raw, Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(f"{label} is not YAML: {' '.join(str(error).split())}") from error
     data = {} if data is None else data

@@ -36,8 +36,10 @@ def test_the_shipped_settings_need_no_network_and_live_in_loa_home(home):
     assert config.backends is None
 
 
-def test_the_shipped_chat_model_knows_every_shipped_row_by_name():
-    assert set(load_config().chat_model.options["backends"]) == set(presets())
+def test_the_shipped_chat_model_knows_the_rows_that_make_sound_by_name():
+    known = set(load_config().chat_model.options["backends"])
+    sounding = {name for name, row in presets().items() if row.kind == "audio"}
+    assert known == sounding - {"tango"}  # a word of its own, as in "a violin with tango rhythm"; "the tango backend" is understood
 
 
 def test_a_file_in_loa_home_replaces_the_shipped_settings(home):
@@ -150,6 +152,33 @@ def test_a_row_with_a_senseless_value_is_refused(tmp_path, field):
     file = tmp_path / "x.yaml"
     file.write_text("\n".join([*lines, field]))
     with pytest.raises(ConfigError, match=f"'{key}'"):
+        read_yaml(file, BackendConfig)
+
+
+FILE = "files: [{{path: {path}, bytes: 10, source: {source}}}]\n"
+
+
+def test_a_row_names_the_files_that_it_needs(tmp_path):
+    file = tmp_path / "x.yaml"
+    file.write_text(ROW.format(name="x") + FILE.format(path="unet/model.safetensors", source="'someone/model@v1:unet/m.bin'"))
+    row = read_yaml(file, BackendConfig)
+    assert (row.files[0].path, row.files[0].bytes, row.files[0].sha256, row.folder) == ("unet/model.safetensors", 10, None, "x")
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../../x", "a//b", ".hidden", "a\\b", "''"])
+def test_a_file_outside_the_rows_folder_is_refused(tmp_path, path):
+    file = tmp_path / "x.yaml"
+    file.write_text(ROW.format(name="x") + FILE.format(path=path, source="a/b"))
+    with pytest.raises(ConfigError, match=r"'files\.0\.path'"):
+        read_yaml(file, BackendConfig)
+
+
+@pytest.mark.parametrize("kind", ["audio", "published"])
+def test_a_row_that_makes_sound_has_a_rate_and_a_published_one_says_why_nothing_runs(tmp_path, kind):
+    file = tmp_path / "x.yaml"
+    text = ROW.format(name="x") + f"kind: {kind}\n"
+    file.write_text(text.replace("8000", "0" if kind == "audio" else "8000"))
+    with pytest.raises(ConfigError, match="'sample_rate'" if kind == "audio" else "'notes'"):
         read_yaml(file, BackendConfig)
 
 
