@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,7 +19,7 @@ from torch import Tensor, nn
 from configs.registry import ConfigError
 from configs.schema import LoopConfig
 from training import loop
-from training.loop import Ema, Loop, learning_rate, save_whole, train
+from training.loop import Ahead, Ema, Loop, OutOfRoom, averaged, finished, fit, learning_rate, save_whole, train
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +77,65 @@ def test_killed_and_resumed_ends_with_the_weights_of_an_unbroken_run(tmp_path: P
     assert not same(average, network().state_dict())
 
 
+BY_STEPS = LoopConfig(steps=STEPS, lr=0.05, warmup_steps=5, ema=0.9, save_every_s=7, log_every_s=10)
+
+
+def test_a_budget_of_steps_ends_there_and_survives_kills(tmp_path: Path) -> None:
+    unbroken, modules = network(), network()
+    average = train(unbroken, regression(unbroken), Loop(BY_STEPS), tmp_path / "unbroken")
+    with pytest.raises(Killed):
+        train(modules, regression(modules, 20), Loop(BY_STEPS), tmp_path / "broken")
+    steps: list[int] = []
+    modules = network()
+    assert same(train(modules, regression(modules, seen=steps), Loop(BY_STEPS), tmp_path / "broken"), average)
+    assert steps == list(range(14, STEPS)) and same(modules.state_dict(), unbroken.state_dict())
+
+
+def test_the_log_of_a_killed_run_is_that_of_an_unbroken_one(tmp_path: Path) -> None:
+    config = LoopConfig(steps=STEPS, lr=0.05, save_every_s=8, log_every_s=4)
+    modules = network()
+    train(modules, regression(modules), Loop(config), tmp_path / "unbroken")
+    modules = network()
+    with pytest.raises(Killed):
+        train(modules, regression(modules, 15), Loop(config), tmp_path / "broken")  # logged 12, saved 8
+    modules = network()
+    train(modules, regression(modules), Loop(config), tmp_path / "broken")
+    logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("unbroken", "broken")]
+    assert logs[0] == logs[1] and len(logs[0].splitlines()) == 8
+
+
+def test_ctrl_c_ends_the_step_saves_and_goes_on_from_there(tmp_path: Path) -> None:
+    unbroken, modules, lines = network(), network(), list[str]()
+    average = train(unbroken, regression(unbroken), Loop(BY_STEPS), tmp_path / "unbroken")
+    fair = regression(modules)
+
+    def loss(step: int) -> dict[str, Tensor]:
+        if step == 11:
+            os.kill(os.getpid(), signal.SIGINT)
+        return fair(step)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(modules, loss, Loop(BY_STEPS, on_log=lines.append), tmp_path / "broken")
+    assert "step 12" in lines[-1] and "--resume" in lines[-1] and signal.getsignal(signal.SIGINT) is before
+    steps: list[int] = []
+    modules = network()
+    assert same(train(modules, regression(modules, seen=steps), Loop(BY_STEPS), tmp_path / "broken"), average) and steps[0] == 12
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
+    modules = network()
+
+    def loss(step: int) -> dict[str, Tensor]:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the second one should have stopped this")
+
+    with pytest.raises(KeyboardInterrupt):
+        train(modules, loss, Loop(BY_STEPS), tmp_path)
+    assert not (tmp_path / "state.pt").exists()
+
+
 def test_a_finished_run_trains_no_further(tmp_path: Path) -> None:
     modules = network()
     first = train(modules, regression(modules), Loop(CONFIG), tmp_path)
@@ -125,6 +187,94 @@ def test_a_step_whose_gradient_is_no_number_changes_nothing(tmp_path: Path) -> N
     assert all(bool(torch.isfinite(value).all()) for value in [*average.values(), *modules.state_dict().values()])
 
 
+def test_skipped_steps_are_counted_in_the_log(tmp_path: Path) -> None:
+    modules = network()
+    fair = regression(modules)
+
+    def loss(step: int) -> dict[str, Tensor]:
+        return {"loss": fair(step)["loss"] * (math.inf if step in (3, 12, 13) else 1.0)}
+
+    train(modules, loss, Loop(CONFIG), tmp_path)
+    assert [json.loads(line)["skipped"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [1, 2, 0]
+
+
+def test_random_draws_of_any_library_depend_on_the_step_alone(tmp_path: Path) -> None:
+    modules = network()
+    drawn: list[float] = []
+
+    def loss(step: int) -> dict[str, Tensor]:
+        drawn.append(float(torch.rand(())))  # as dropout would
+        return {"loss": modules["net"](torch.ones(2, 3)).sum()}
+
+    train(modules, loss, Loop(BY_STEPS), tmp_path / "a")
+    torch.manual_seed(77)
+    train(modules, loss, Loop(BY_STEPS), tmp_path / "b")
+    assert drawn[:STEPS] == drawn[STEPS:] and len(set(drawn)) == STEPS
+
+
+def test_groups_are_clipped_apart(tmp_path: Path) -> None:
+    """A huge gradient of one group leaves the step of the other as it is."""
+
+    def moved(scale: float, folder: str) -> Tensor:
+        modules = nn.ModuleDict({"a": nn.Linear(1, 1, bias=False), "b": nn.Linear(1, 1, bias=False)})
+        for module in modules.values():
+            nn.init.ones_(module.weight)
+        groups = [{"params": list(module.parameters())} for module in modules.values()]
+        config = LoopConfig(steps=2, lr=0.1, warmup_steps=1, weight_decay=0)
+        one = torch.ones(1, 1)
+        train(
+            modules,
+            lambda step: {"loss": ((2 + step) * modules["a"](one) + scale * modules["b"](one)).sum()},
+            Loop(config),
+            tmp_path / folder,
+            groups=groups,
+        )
+        return modules["a"].weight.detach()
+
+    assert torch.equal(moved(1.0, "small"), moved(1e6, "large"))
+
+
+def test_a_picture_every_so_many_steps_of_what_the_stage_shows(tmp_path: Path) -> None:
+    modules, modes = network(), list[bool]()
+
+    def sample(shown: nn.ModuleDict) -> list[np.ndarray]:
+        modes.append(shown.training or torch.is_grad_enabled())
+        return [np.full((50, 8), -11.5, np.float32)]
+
+    train(modules, regression(modules), Loop(CONFIG.model_copy(update={"samples_every": 12}), sample=sample), tmp_path)
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["0000012.png", "0000024.png"]
+    assert modes == [False, False] and modules.training
+
+
+def test_progress_is_told_after_every_step(tmp_path: Path) -> None:
+    modules, shares = network(), list[float]()
+    train(modules, regression(modules), Loop(BY_STEPS, on_progress=shares.append), tmp_path)
+    assert shares == [pytest.approx((step + 1) / STEPS) for step in range(STEPS)]
+
+
+def test_draws_made_ahead_are_the_same_draws() -> None:
+    begun: list[int] = []
+
+    def draw(number: int) -> int:
+        begun.append(number)
+        return number * number
+
+    ahead = Ahead(draw, 2)
+    assert [ahead(number) for number in (3, 5, 7, 20)] == [9, 25, 49, 400]
+    ahead.thread.shutdown()
+    assert begun == [3, 5, 7, 9, 20, 22]
+
+
+def test_a_model_comes_back_averaged_and_is_found_again(tmp_path: Path) -> None:
+    modules = network()
+    model = fit("net", modules["net"], regression(modules), Loop(CONFIG), tmp_path)
+    assert not model.training and finished(tmp_path)
+    again = averaged(tmp_path, network()["net"], "net")
+    assert same(again.state_dict(), model.state_dict()) and not again.training
+    done = json.loads((tmp_path / "done.json").read_text())
+    assert done["steps"] == STEPS and done["minutes"] == 0.5 and done["last"]["step"] == STEPS
+
+
 def test_only_the_given_parameters_move(tmp_path: Path) -> None:
     modules = network()
     before = {k: v.clone() for k, v in modules.state_dict().items()}
@@ -164,3 +314,24 @@ def test_a_state_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="disk is full"):
         save_whole({"step": 2, "more": Unsaveable()}, path)
     assert torch.load(path) == {"step": 1}
+
+
+def test_a_full_disk_leaves_the_last_state(tmp_path: Path) -> None:
+    modules, folder = network(), tmp_path / "stage"
+    with pytest.raises(Killed):
+        train(modules, regression(modules, 10), Loop(BY_STEPS), folder)
+    before = (folder / "state.pt").read_bytes()
+    (folder / "state.pt.part").symlink_to("/dev/full")  # the system's own "No space left on device"
+    modules = network()
+    with pytest.raises(OutOfRoom, match=r"no room to write .*state\.pt; .*free some space.*--resume"):
+        train(modules, regression(modules), Loop(BY_STEPS), folder)
+    assert (folder / "state.pt").read_bytes() == before and not (folder / "state.pt.part").exists()
+    modules, unbroken = network(), network()
+    average = train(unbroken, regression(unbroken), Loop(BY_STEPS), tmp_path / "unbroken")
+    assert same(train(modules, regression(modules), Loop(BY_STEPS), folder), average)
+
+
+def test_an_error_that_is_no_full_disk_stays_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError):
+        save_whole({}, tmp_path / "file" / "state.pt")
