@@ -126,7 +126,7 @@ class Tango(OfficialBackend):
         from generators.ldm import autoencoder_state, below, hifigan_state
 
         main, sound = self.folder / "pytorch_model_main.bin", self.folder / "pytorch_model_vae.bin"
-        unet, text_encoder, vae, vocoder = self._networks(decoders["vocoder.conv_pre.weight"].shape[0])
+        unet, text_encoder, vae, vocoder = self._networks(_width(decoders))
         load_into(unet, weights, where=str(main), prefix="unet.")
         load_into(text_encoder, weights, where=str(main), prefix="text_encoder.")
         mel_coder = {key: value for key, value in decoders.items() if not key.startswith("vocoder.")}
@@ -235,3 +235,9 @@ class Tango(OfficialBackend):
         with torch.no_grad():
             mel = self._parts.vae.decode(latent[None] / self._vae_file.scale_factor).sample
             return Audio(self._parts.vocoder(mel[:, 0]).float().reshape(1, -1).numpy(), self.sample_rate)
+
+
+def _width(decoders: dict[str, Tensor]) -> int:
+    """Channels of the vocoder; of a file without one, what the public files have, so that loading names what is missing."""
+    first = decoders.get("vocoder.conv_pre.weight")
+    return 1024 if first is None else first.shape[0]
