@@ -1,10 +1,10 @@
-"""The benchmark of the embedded checkpoint: what judge J1 takes its sounds for, beside what judge and decoder allow.
+"""The benchmark of the embedded checkpoint: what judges take its sounds for and what can be measured in them, beside what is possible.
 
-Knows judge, prompts and the AudioLDM 2 backend. Does not know how clips are synthesised (the caller hands that in) and
-trains nothing. The judge ranks no candidate and decides no re-roll: it only counts.
+Knows the protocol. Does not know how clips are synthesised (the caller hands that in) and trains nothing. No judge ranks a candidate or
+decides a re-roll: judges only count, after all sounds are made.
 
-Every figure at the top level of a checkpoint's object is over the procedural classes; the same keys over the recorded
-ones lie under ``recorded``. A prompt is judged within the label set of its kind.
+Every figure at the top level of a checkpoint's object is over the procedural classes; the same keys over the recorded ones lie under
+``recorded``. A prompt is judged within the label set of its kind. What could not be measured is None with a reason beside it.
 """
 
 from __future__ import annotations
@@ -12,74 +12,67 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from evaluation.judge import SAMPLES, SHIPPED, SPEC, Judge
+from evaluation import probes, steering
+from evaluation.cost import SECONDS, STEPS, peak_mb, real_time_factors, size_mb
+from evaluation.judge import SHIPPED, Judge, mel_of, ranks
+from evaluation.making import ROWS, Maker, OnProgress, Recipe, makers, one_thread, open_checkpoint
 from evaluation.metrics import bootstrap_interval
-from evaluation.prompts import (
-    ANIMALS,
-    DATA,
-    PICTURES,
-    Kind,
-    Paraphrase,
-    blank_pictures,
-    first_of_each,
-    read_paraphrases,
-)
-from generators.audioldm2 import AudioLDM2
+from evaluation.prompts import ANIMALS, DATA, PICTURES, Kind, Paraphrase, blank_pictures, moving_picture, read_paraphrases
+from evaluation.steering import Mixture, Reading, mixed, read_mixtures, read_probes, samples_of
+from evaluation.verdicts import KEYS, Verdicts, difference, figures, per_class, rounded
 from generators.base import GenerationRequest, UnsupportedRequest
-from media.audio import Audio, read_audio
+from generators.conditioning import envelope_bytes
+from media.audio import Audio
 from media.refs import MediaRef, MediaStore
 
-SEEDS = (0, 1)
 HELD_OUT_SEED = 30_000_000  # first seed of the clips that only this benchmark makes
-HELD_OUT_CLIPS = 4  # per class
-STEPS = 25  # the few-step setting is the checkpoint's own
-ROWS = 8  # one batch bucket throughout: a sound never depends on how many were asked for
-SECONDS = SAMPLES / SPEC.sample_rate
+STAGED_CLIPS = 24  # true trains of events on which tempo and number are measured, beside the made ones
 
 Synthesise = Callable[[str, int], Audio]  # (procedural class, seed) -> 5.12 s, mono, 16 kHz
-OnProgress = Callable[[str, int, int], None]  # (what is being made, done, of)
-
-
-# -- counting -------------------------------------------------------------------------------------------------------
+Staged = Callable[[str, int], tuple[Audio, float]]  # ("tempo" or "count", seed) -> a clip, and its beats per minute or events
 
 
 @dataclass(frozen=True)
-class Verdicts:
-    """What the judge made of some sounds of one kind.
+class Scale:
+    """How much is asked. Figures of different scales do not compare."""
 
-    ``places`` [N] is the place (0 = first) of the right label, ``names`` [N] the class that was asked for, ``groups``
-    [N] tells which sounds answer the same prompt: intervals draw whole groups.
-    """
+    seeds: tuple[int, ...] = (0, 1)
+    class_stride: int = 1  # every n-th procedural class and recorded category
+    paraphrases: int = 4  # per class
+    held_out: int = 4  # real clips per class for the ceilings
+    resynthesised: int = 2  # of these, through their own LOA
+    probe_stride: int = 1  # every n-th row of probes.jsonl and mixtures.jsonl
+    probe_few: bool = False  # probes and mixtures at the few-step setting
+    guidances: tuple[float, ...] = (1.0, 2.0, 5.0, 7.0)  # beside the checkpoint's own
+    step_counts: tuple[int, ...] = (4, 8, 25, 50)
+    rounds: int = 5  # of the timing
 
-    names: tuple[str, ...]
-    groups: tuple[int, ...]
-    places: np.ndarray
 
-    def share(self, k: int) -> float:
-        """How many have the right label among the first ``k``, 0..1."""
-        return float((self.places < k).mean())
+FULL = Scale()
+QUICK = Scale((0,), 6, 1, 1, 1, 5, True, (), (), 1)
 
-    def interval(self, k: int) -> list[float]:
-        """95 % bootstrap interval of ``share(k)``."""
-        return [round(end, 4) for end in bootstrap_interval((self.places < k).astype(float), self.groups)]
 
-    def by_class(self, k: int) -> dict[str, float]:
-        """``share(k)`` of each class."""
-        names = np.array(self.names)
-        return {name: float((self.places[names == name] < k).mean()) for name in dict.fromkeys(self.names)}
+class CrossJudge(Protocol):
+    """Judge J2, as far as it is asked here (evaluation.j2.CrossJudge)."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def figures(self) -> Mapping[str, Any]: ...
+    @property
+    def digest(self) -> str: ...
+    def label_of(self, name: str, kind: Kind) -> str | None: ...
+    def logits(self, mels: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -105,288 +98,454 @@ def plain_names(names: Sequence[str]) -> list[Paraphrase]:
     return [Paraphrase(name, "procedural", name.replace("_", " ")) for name in names]
 
 
+def chosen(paraphrases: Sequence[Paraphrase], scale: Scale) -> list[Paraphrase]:
+    """The prompts of every ``class_stride``-th class of each kind, the first ones of each class."""
+    kept: list[Paraphrase] = []
+    for kind in ("procedural", "recorded"):
+        names = list(dict.fromkeys(row.name for row in paraphrases if row.kind == kind))[:: scale.class_stride]
+        for name in names:
+            kept += [row for row in paraphrases if row.kind == kind and row.name == name][: scale.paraphrases]
+    return kept
+
+
 # -- one checkpoint -------------------------------------------------------------------------------------------------
-
-
-def open_checkpoint(folder: Path, store: MediaStore, loa_mode: str = "predicted") -> AudioLDM2:
-    """The backend over a checkpoint folder, as shipped or with its Language of Audio blanked (``loa_mode="zeros"``)."""
-    options = {"checkpoint": str(folder.resolve()), "loa_mode": loa_mode}
-    return AudioLDM2(name=folder.name, options=options, store=store, home=folder.resolve().parent)
 
 
 @dataclass(frozen=True)
 class Listener:
-    """A checkpoint, the judge that hears it, and the store between them."""
+    """A checkpoint's maker of sounds, the judges that hear them, and the store of pictures and conditions."""
 
-    backend: AudioLDM2
+    maker: Maker
     judge: Judge
+    second: CrossJudge | None
     store: MediaStore
-    notify: OnProgress
 
-    def hear(self, stage: str, requests: Sequence[GenerationRequest]) -> np.ndarray:
-        """Make the sounds, ``ROWS`` at a time, and listen: logits [N, labels]."""
-        heard = []
-        for start in range(0, len(requests), ROWS):
-            made = self.backend.generate(requests[start : start + ROWS], rows=ROWS)
-            heard.append(self.judge.listen([read_audio(self.store.path(sound.media)) for sound in made]))
-            self.notify(stage, min(start + ROWS, len(requests)), len(requests))
-        return np.concatenate(heard)
+    def judgeable(self, paraphrases: Sequence[Paraphrase], kind: Kind) -> list[Paraphrase]:
+        """The prompts of one kind whose class judge J1 can name."""
+        return [row for row in paraphrases if row.kind == kind and self.judge.labels.answer(row.name, kind) is not None]
 
-    def count(self, logits: np.ndarray, names: Sequence[str], groups: Sequence[int], kind: Kind) -> Verdicts:
-        """Logits of sounds of one kind -> verdicts."""
-        answers = [self.answer(name, kind) for name in names]
-        return Verdicts(tuple(names), tuple(groups), self.judge.ranks(logits, answers, kind))
+    def try_all(self, stage: str, trials: Sequence[Trial], kind: Kind) -> dict[str, Verdicts]:
+        """Make and judge every trial: verdicts by judge, "" for J1 and "j2 " where J2 is there and knows some of the classes."""
+        sounds = self.maker.sounds(stage, [trial.request for trial in trials])
+        seeds = [trial.request.seed for trial in trials]
+        return self.count(heard(sounds), [t.name for t in trials], [t.group for t in trials], kind, seeds)
 
-    def answer(self, name: str, kind: Kind) -> str:
-        """The judge's label for a class that it can judge."""
+    def count(
+        self, mels: np.ndarray, names: Sequence[str], groups: Sequence[int], kind: Kind, seeds: Sequence[int] = ()
+    ) -> dict[str, Verdicts]:
+        """Log-mels of sounds of one kind -> verdicts by judge."""
+        answers = [self._answer(name, kind) for name in names]
+        told = {"": Verdicts(tuple(names), tuple(groups), self.judge.ranks(self.judge.logits(mels), answers, kind), tuple(seeds))}
+        if self.second is None:
+            return told
+        labels = [self.second.label_of(name, kind) for name in names]
+        rows = [row for row, label in enumerate(labels) if label is not None]
+        if rows:
+            known = [label for label in labels if label is not None]
+            places = ranks(self.second.logits(mels[rows]), self.second.names, known, self.second.names)
+            told["j2 "] = Verdicts(
+                tuple(names[row] for row in rows),
+                tuple(groups[row] for row in rows),
+                places,
+                tuple(seeds[row] for row in rows) if seeds else (),
+            )
+        return told
+
+    def _answer(self, name: str, kind: Kind) -> str:
         label = self.judge.labels.answer(name, kind)
         assert label is not None, f"'{name}' has no label: judgeable() should have left it out"
         return label
 
-    def judgeable(self, paraphrases: Sequence[Paraphrase], kind: Kind) -> list[Paraphrase]:
-        """The prompts of one kind whose class the judge can name."""
-        return [row for row in paraphrases if row.kind == kind and self.judge.labels.answer(row.name, kind) is not None]
-
-    def try_all(self, stage: str, trials: Sequence[Trial], kind: Kind) -> Verdicts:
-        """Make and judge every trial."""
-        logits = self.hear(stage, [trial.request for trial in trials])
-        return self.count(logits, [trial.name for trial in trials], [trial.group for trial in trials], kind)
-
-    def ceilings(self, clips: Mapping[str, Sequence[Audio]], kind: Kind) -> dict[str, Verdicts]:
-        """The judge on real held-out clips, on their reconstructions, and on the VAE's mels before the vocoder."""
+    def ceilings(self, clips: Mapping[str, Sequence[Audio]], kind: Kind) -> tuple[dict[str, Verdicts], dict[str, Any]]:
+        """The judges on real held-out clips, on their reconstructions, and on the VAE's mels before the vocoder; and how far
+        reconstructions are from their originals."""
         names = [name for name, sounds in clips.items() for _ in sounds]
         sounds = [sound for each in clips.values() for sound in each]
-        rebuilt: list[Audio] = []
-        mels: list[np.ndarray] = []
-        for start in range(0, len(sounds), ROWS):
-            chunk = sounds[start : start + ROWS]
-            rebuilt += self.backend.reconstruct(chunk)
-            mels.append(np.asarray(self.backend.vae_mel(chunk), dtype=np.float32))
-            self.notify(f"{kind} reconstructions", min(start + ROWS, len(sounds)), len(sounds))
+        rebuilt, mels = self.maker.rebuilt(f"{kind} reconstructions", sounds)
         groups = range(len(sounds))
-        return {
-            "judge_ceiling": self.count(self.judge.listen(sounds), names, groups, kind),
-            "recon": self.count(self.judge.listen(rebuilt), names, groups, kind),
-            "vae": self.count(self.judge.logits(np.concatenate(mels)), names, groups, kind),
+        originals, afterwards = heard(sounds), heard(rebuilt)
+        verdicts: dict[str, Verdicts] = {}
+        for key, what in (("judge_ceiling", originals), ("recon", afterwards), ("vae", mels)):
+            verdicts |= {judge + key: told for judge, told in self.count(what, names, groups, kind).items()}
+        stft = [probes.stft_distance(samples_of(a), samples_of(b)) for a, b in zip(sounds, rebuilt, strict=True)]
+        return verdicts, {
+            "vae_mel_l1": round(float(np.abs(mels - originals).mean()), 4),
+            "mel_l1": round(float(np.abs(afterwards - originals).mean()), 4),
+            "stft_convergence": round(float(np.mean([d.convergence for d in stft])), 4),
+            "stft_log_magnitude": round(float(np.mean([d.log_magnitude for d in stft])), 4),
+            "n": len(sounds),
         }
 
-    def resynthesise(self, clips: Mapping[str, Sequence[Audio]], steps: int) -> Verdicts:
+    def resynthesise(self, clips: Mapping[str, Sequence[Audio]], steps: int) -> dict[str, Verdicts]:
         """G(A(x)): sounds made from the Language of Audio of real clips and from no words, one per clip."""
         names = [name for name, sounds in clips.items() for _ in sounds]
-        sounds = [sound for each in clips.values() for sound in each]
-        refs = [self.backend.loa_of(sound) for sound in sounds]
-        requests = [GenerationRequest(loa=((ref, 1.0),), seconds=SECONDS, seed=SEEDS[0], steps=steps) for ref in refs]
-        return self.count(self.hear("resynthesis from true LOA", requests), names, range(len(names)), "procedural")
+        refs = [self.maker.backend.loa_of(sound) for each in clips.values() for sound in each]
+        requests = [GenerationRequest(loa=((ref, 1.0),), seconds=SECONDS, seed=0, steps=steps) for ref in refs]
+        sounds = self.maker.sounds("resynthesis from true LOA", requests)
+        return self.count(heard(sounds), names, range(len(names)), "procedural")
 
-    def pictures(self, seeds: Sequence[int], steps: int) -> dict[str, Any]:
-        """What pictures sound like: ``share`` of the sounds have a fitting label in the top 5 of all labels."""
+    def media(self, seeds: Sequence[int], steps: int, as_video: bool = False) -> dict[str, Any]:
+        """What test pictures sound like, still or as a short video that moves over them.
+
+        ``share`` of the sounds have a fitting label among the judge's first 5 of all labels.
+        """
         names = self.judge.labels.names
         results: dict[str, Any] = {}
         for picture in PICTURES:
-            ref = self.store.put_file(DATA / "pictures" / picture.file)
-            heard = self._see(picture.file, ref, seeds, steps)
-            hits = [bool(set(row) & set(picture.labels)) for row in heard["top5"]] or [False for _ in seeds]
+            file = DATA / "pictures" / picture.file
+            data, kind = (moving_picture(file), "video/mp4") if as_video else (file.read_bytes(), "image/jpeg")
+            ref = self.store.put_bytes(data, kind, "video" if as_video else "image")
+            told = self._seen(("video of " if as_video else "picture ") + picture.file, ref, seeds, steps)
+            hits = [bool(set(row) & set(picture.labels)) for row in told["top5"]] or [False for _ in seeds]
             known = bool(set(picture.labels) & set(names))
-            results[picture.file] = {
-                "shows": picture.shows,
-                "accepts": picture.labels,
-                "in_top5": hits if known else None,
-            } | heard
+            results[picture.file] = {"shows": picture.shows, "accepts": picture.labels, "in_top5": hits if known else None} | told
         judged = [np.mean(row["in_top5"]) for row in results.values() if row["in_top5"] is not None]
-        blanks: dict[str, Any] = {}
-        for name, data in blank_pictures().items():
-            heard = self._see(name, self.store.put_bytes(data, "image/png", "image"), seeds, steps)
-            blanks[name] = heard | {"claims_animal": any(row[0] in ANIMALS for row in heard["top5"])}
-        return {"share": float(np.mean(judged)), "judged": len(judged), "each": results, "blank": blanks}
+        return {"share": round(float(np.mean(judged)), 4), "judged": len(judged), "each": results}
 
-    def _see(self, name: str, ref: MediaRef, seeds: Sequence[int], steps: int) -> dict[str, Any]:
+    def blanks(self, seeds: Sequence[int], steps: int) -> dict[str, Any]:
+        """Whether pictures of nothing are claimed to show an animal."""
+        told = {}
+        for name, data in blank_pictures().items():
+            seen = self._seen(name, self.store.put_bytes(data, "image/png", "image"), seeds, steps)
+            told[name] = seen | {"claims_animal": any(row[0] in ANIMALS for row in seen["top5"])}
+        return told
+
+    def _seen(self, stage: str, ref: MediaRef, seeds: Sequence[int], steps: int) -> dict[str, Any]:
         requests = [GenerationRequest(media=(ref,), seconds=SECONDS, seed=seed, steps=steps) for seed in seeds]
         try:
-            logits = self.hear(f"picture {name}", requests)
+            logits = self.judge.logits(heard(self.maker.sounds(stage, requests)))
         except UnsupportedRequest as refusal:  # to say that nothing was recognised is an honest answer, too
             return {"top5": [], "refused": str(refusal)}
         names = self.judge.labels.names
         return {"top5": [[names[i] for i in np.argsort(-row)[:5]] for row in logits]}
 
+    def probe(self, rows: Sequence[steering.Probe], seeds: Sequence[int], steps: int) -> tuple[list[Reading], float | None]:
+        """Readings of every probe that the checkpoint can be asked, and the drawn curves' correlation by chance."""
+        asked = steering.ask_probes(rows, seeds, steps, self._store_curve if self.maker.backend.capabilities.envelope else None)
+        sounds = self.maker.sounds("probes", [request for each in asked for request in each.requests])
+        return steering.read(asked, sounds), steering.shuffled_correlation(asked, sounds)
 
-# -- cost -----------------------------------------------------------------------------------------------------------
+    def _store_curve(self, curve: np.ndarray) -> MediaRef:
+        return self.store.put_bytes(envelope_bytes(curve), "application/x-safetensors", "condition")
+
+    def mixtures(
+        self, rows: Sequence[Mixture], seeds: Sequence[int], steps: int, clips: Mapping[str, Sequence[Audio]]
+    ) -> dict[str, Any]:
+        """Whether both of two classes are among the judge's first 5, "while" and "then" apart, beside true mixtures of held-out clips
+        and their reconstructions."""
+        told: dict[str, Any] = {}
+        for how in dict.fromkeys(row.how for row in rows):
+            mine = [row for row in rows if row.how == how]
+            trials = [
+                (group, row, GenerationRequest(prompt=row.prompt, seconds=SECONDS, seed=seed, steps=steps))
+                for group, row in enumerate(mine)
+                for seed in seeds
+            ]
+            places = self._both(heard(self.maker.sounds(f"X {how} Y", [r for _, _, r in trials])), [row for _, row, _ in trials])
+            true = [mixed(how, clips[row.first][0], clips[row.second][0]) for row in mine]
+            rebuilt, _ = self.maker.rebuilt(f"true mixtures, X {how} Y", true)
+            both = (places < 5).all(axis=1).astype(float)
+            told[how] = {
+                "both_top5": round(float(both.mean()), 4),
+                "either_top5": round(float((places < 5).any(axis=1).mean()), 4),
+                "interval": rounded(bootstrap_interval(both, [group for group, _, _ in trials])),
+                "ceiling": round(float((self._both(heard(true), mine) < 5).all(axis=1).mean()), 4),
+                "recon": round(float((self._both(heard(rebuilt), mine) < 5).all(axis=1).mean()), 4),
+                "n": len(trials),
+                "pairs": len(mine),
+            }
+        return told
+
+    def _both(self, mels: np.ndarray, rows: Sequence[Mixture]) -> np.ndarray:
+        """Places of the first and the second class, [N, 2]."""
+        logits = self.judge.logits(mels)
+        sides = ([self._answer(row.first, "procedural") for row in rows], [self._answer(row.second, "procedural") for row in rows])
+        return np.stack([self.judge.ranks(logits, side, "procedural") for side in sides], axis=1)
+
+    def sweep(
+        self, rows: Sequence[Paraphrase], requests: Mapping[float, Callable[[GenerationRequest], GenerationRequest]]
+    ) -> list[Any]:
+        """J1 over one prompt a class at several settings; ``requests`` maps a setting to what it changes in a request."""
+        told = []
+        for value, change in requests.items():
+            trials = [replace(trial, request=change(trial.request)) for trial in ask(rows, (0,), STEPS)]
+            heard_as = self.try_all(f"sweep, {value:g}", trials, "procedural")[""]
+            told.append(
+                {
+                    "at": value,
+                    "top1": round(heard_as.share(1), 4),
+                    "interval": heard_as.interval(1),
+                    "top5": round(heard_as.share(5), 4),
+                }
+            )
+        return told
 
 
-def real_time_factors(backends: Sequence[AudioLDM2], rounds: int) -> list[dict[str, float]]:
-    """Median seconds of work per second of sound, one request at a time, by JSON key; imports and loading excluded.
-
-    Checkpoints and step counts take turns, so that a machine that slows down slows all of them.
-    """
-    spent: list[dict[str, list[float]]] = [{"rtf": [], "rtf_few": []} for _ in backends]
-    for backend in backends:
-        backend.generate([_short(0, 1)])  # the first call of a process pays for warming up
-    for turn in range(rounds):
-        for backend, times in zip(backends, spent, strict=True):
-            for key, steps in (("rtf", STEPS), ("rtf_few", backend.config.few_steps)):
-                started = time.perf_counter()
-                backend.generate([_short(turn, steps)])
-                times[key].append(time.perf_counter() - started)
-    return [{key: round(statistics.median(walls) / SECONDS, 4) for key, walls in times.items()} for times in spent]
-
-
-def _short(seed: int, steps: int) -> GenerationRequest:
-    return GenerationRequest(prompt="rain on a roof", seconds=SECONDS, seed=seed, steps=steps)
-
-
-def peak_mb(folder: Path) -> float | None:
-    """Peak resident memory (MB) of a fresh process that loads the checkpoint and makes one sound; None off Linux."""
-    if not Path("/proc/self/status").exists():
-        return None
-    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_peak_here, folder).result()
-
-
-def _peak_here(folder: Path) -> float:
-    with tempfile.TemporaryDirectory() as place:
-        open_checkpoint(folder, MediaStore(Path(place))).generate([_short(0, STEPS)])
-    # Not getrusage: its maximum is inherited from the parent across exec.
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
-    return round(kib * 1024 / 1e6, 1)
-
-
-def size_mb(folder: Path) -> float:
-    """Bytes of all files of a checkpoint, in MB."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+def heard(sounds: Sequence[Audio]) -> np.ndarray:
+    """Log-mels [N, 512, 64] of the first 5.12 s of each sound."""
+    return np.stack([mel_of(sound) for sound in sounds])
 
 
 # -- the protocol ---------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Real:
+    """Sounds that no checkpoint made: clips of held-out seeds by class, held-out recordings by category where they are at hand, and
+    true trains of events with what they are."""
+
+    held_out: Mapping[str, Sequence[Audio]]
+    recordings: Mapping[str, Sequence[Audio]] | None = None
+    staged: Mapping[str, Sequence[tuple[Audio, float]]] | None = None
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A checkpoint's figures, and what they were counted from, for comparison with another's."""
+
+    row: dict[str, Any]
+    verdicts: Mapping[str, Verdicts]
+    recorded: Mapping[str, Verdicts]
+    readings: Sequence[Reading]
+
+
 def run(
     checkpoints: Sequence[Path],
-    quick: bool = False,
+    scale: Scale = FULL,
     on_progress: OnProgress | None = None,
     *,
     synthesise: Synthesise,
+    staged: Staged | None = None,
     recordings: Mapping[str, Sequence[Audio]] | None = None,
+    second: CrossJudge | None = None,
+    second_reason: str = "judge J2 was not given",
+    work: Path | None = None,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Judge checkpoints by one protocol.
 
     Args:
-        checkpoints: folders in the public AudioLDM 2 layout.
-        quick: one prompt a class, one seed, one held-out clip a class. Not comparable with full runs.
+        checkpoints: folders in the public AudioLDM 2 layout. All make the same prompts at the same seeds.
         synthesise: makes the real clips of the ceilings; called with seeds that no training uses.
+        staged: makes true trains of events. Without it the ceilings of tempo and number are None.
         recordings: held-out recorded clips by category, where they are at hand (they are not shipped). Without them the
             recorded reconstructions are None.
+        second: judge J2, where it was built; ``second_reason`` says why it was not.
+        work: a folder that keeps finished sounds, so that a run that was killed goes on; by default they are thrown away.
+        jobs: processes that make sounds, one thread each.
 
-    Returns: ``{"settings": {...}, "checkpoints": [{...}, ...]}``, ready for JSON.
+    Returns: ``{"settings": {...}, "checkpoints": [{...}, ...], "comparison": [...]}``, ready for JSON.
 
     Raises:
-        ConfigError: prompts are missing. CheckpointMissing, GenerationFailed: from the backend.
+        ConfigError: prompts are missing. CheckpointMissing: from the backend.
     """
     judge = Judge.load(SHIPPED)
-    paraphrases = read_paraphrases()
-    if quick:
-        paraphrases = first_of_each(paraphrases)
-    seeds = SEEDS[:1] if quick else SEEDS
-    count = 1 if quick else HELD_OUT_CLIPS
-    held_out = {name: [synthesise(name, HELD_OUT_SEED + index) for index in range(count)] for name in judge.labels.procedural}
     notify = on_progress or (lambda stage, done, of: None)
-
+    names = judge.labels.procedural[:: scale.class_stride]
+    real = Real(
+        {name: [synthesise(name, HELD_OUT_SEED + index) for index in range(scale.held_out)] for name in names},
+        recordings,
+        staged and {kind: [staged(kind, HELD_OUT_SEED + index) for index in range(STAGED_CLIPS)] for kind in ("tempo", "count")},
+    )
+    with _folder(work) as place, makers(jobs) as workers:
+        store = MediaStore(place / "store")
+        found: list[Examined] = []
+        for folder in checkpoints:
+            with one_thread():
+                recipe = Recipe(folder.resolve(), "predicted", store.root, place / "sounds")
+                maker = Maker(open_checkpoint(folder, store), recipe, workers, notify)
+                found.append(examine(Listener(maker, judge, second, store), scale, real, second_reason))
+                maker.backend.unload()
     with tempfile.TemporaryDirectory() as place:
-        store = MediaStore(Path(place))
-        backends = [open_checkpoint(folder, store) for folder in checkpoints]
-        rows = []
-        for folder, backend in zip(checkpoints, backends, strict=True):
-            listener = Listener(backend, judge, store, notify)
-            rows.append({"checkpoint": str(folder)} | examine(listener, folder, paraphrases, seeds, held_out, recordings))
-        factors = real_time_factors(backends, rounds=1 if quick else 5)
-        for row, folder, factor in zip(rows, checkpoints, factors, strict=True):
-            row |= factor | {"peak_mb": peak_mb(folder), "size_mb": round(size_mb(folder), 2)}
-    return {"settings": settings(judge, seeds, count, quick), "checkpoints": rows}
+        backends = [open_checkpoint(folder, MediaStore(Path(place))) for folder in checkpoints]
+        notify("time and memory", 0, 1)
+        factors = real_time_factors(backends, scale.rounds)
+    rows = [
+        {"checkpoint": str(folder)} | each.row | factor | {"peak_mb": peak_mb(folder), "size_mb": round(size_mb(folder), 2)}
+        for folder, each, factor in zip(checkpoints, found, factors, strict=True)
+    ]
+    notify("time and memory", 1, 1)
+    compared = [{"checkpoint": str(folder)} | compare(each, found[0]) for folder, each in zip(checkpoints[1:], found[1:], strict=True)]
+    return {"settings": settings(judge, second, scale, jobs), "checkpoints": rows, "comparison": compared}
 
 
-def examine(
-    listener: Listener,
-    folder: Path,
-    paraphrases: Sequence[Paraphrase],
-    seeds: Sequence[int],
-    held_out: Mapping[str, Sequence[Audio]],
-    recordings: Mapping[str, Sequence[Audio]] | None,
-) -> dict[str, Any]:
+@contextmanager
+def _folder(work: Path | None) -> Iterator[Path]:
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
+        yield work
+        return
+    with tempfile.TemporaryDirectory() as place:
+        yield Path(place)
+
+
+def examine(listener: Listener, scale: Scale, real: Real, second_reason: str = "") -> Examined:
     """All figures of one checkpoint but its cost. What the checkpoint has no part for is None, with the reason."""
-    backend, few = listener.backend, listener.backend.config.few_steps
-    procedural = listener.judgeable(paraphrases, "procedural")
-    verdicts = listener.ceilings(held_out, "procedural")
-    verdicts["names"] = listener.try_all("class names", ask(plain_names(list(held_out)), seeds, STEPS), "procedural")
-    verdicts["paraphrases"] = listener.try_all("paraphrases", ask(procedural, seeds, STEPS), "procedural")
-    verdicts["few"] = listener.try_all("few steps", ask(procedural, seeds, few), "procedural")
-    absent: dict[str, Any] = {}
+    backend = listener.maker.backend
+    few, own_guidance = backend.config.few_steps, backend.config.guidance
+    prompts = chosen(read_paraphrases(), scale)
+    procedural, asked = listener.judgeable(prompts, "procedural"), listener.judgeable(prompts, "recorded")
+    seeds, first_seed = scale.seeds, scale.seeds[:1]
+
+    verdicts, rebuilt = listener.ceilings(real.held_out, "procedural")
+    recorded: dict[str, Verdicts] = {}
+
+    def listen(key: str, stage: str, trials: Sequence[Trial], kind: Kind = "procedural", by: Listener = listener) -> None:
+        into = verdicts if kind == "procedural" else recorded
+        into |= {judge + key: told for judge, told in by.try_all(stage, trials, kind).items()}
+
+    listen("names", "class names", ask(plain_names(list(real.held_out)), first_seed, STEPS))
+    listen("paraphrases", "paraphrases", ask(procedural, seeds, STEPS))
+    listen("few", f"paraphrases, {few} steps", ask(procedural, seeds, few))
+    row: dict[str, Any] = {}
     if backend.config.encoders == "nano":
-        verdicts["gt_loa"] = listener.resynthesise(held_out, STEPS)
-        mute = replace(listener, backend=open_checkpoint(folder, listener.store, "zeros"))
-        verdicts["zero_loa"] = mute.try_all("zero LOA", ask(procedural, seeds[:1], STEPS), "procedural")
-        mute.backend.unload()
+        some = {name: clips[: scale.resynthesised] for name, clips in real.held_out.items()}
+        verdicts |= {judge + "gt_loa": told for judge, told in listener.resynthesise(some, STEPS).items()}
+        maker = listener.maker
+        silenced = open_checkpoint(maker.recipe.folder, listener.store, "zeros")
+        mute = replace(listener, maker=replace(maker, backend=silenced, recipe=replace(maker.recipe, loa_mode="zeros")))
+        listen("zero_loa", "paraphrases without LOA", ask(procedural, first_seed, STEPS), by=mute)
+        silenced.unload()
+        row["loa_effect"] = loa_effect(verdicts)
     else:
-        absent |= {"gt_loa_top1": None, "zero_loa_top1": None, "loa_reason": "this folder holds no encoder of true LOA"}
+        row |= {key: None for key in KEYS if "_loa" in key} | {
+            "loa_effect": None,
+            "loa_reason": "this folder holds no encoder of true LOA",
+        }
 
-    asked = listener.judgeable(paraphrases, "recorded")
-    recorded = {
-        "paraphrases": listener.try_all("recorded paraphrases", ask(asked, seeds, STEPS), "recorded"),
-        "few": listener.try_all("recorded, few steps", ask(asked, seeds, few), "recorded"),
-    }
-    if recordings is not None:
-        known = {name: clips for name, clips in recordings.items() if listener.judge.labels.answer(name, "recorded")}
-        recorded |= listener.ceilings(known, "recorded")
-    seen = listener.pictures(seeds, STEPS) if "image" in backend.capabilities.accepts else None
+    listen("paraphrases", "recorded paraphrases", ask(asked, seeds, STEPS), "recorded")
+    listen("few", f"recorded paraphrases, {few} steps", ask(asked, seeds, few), "recorded")
+    if real.recordings is not None:
+        known = {name: clips for name, clips in real.recordings.items() if listener.judge.labels.answer(name, "recorded")}
+        recorded |= listener.ceilings(known, "recorded")[0]
+
+    steered, readings = steer(listener, scale, real)
+    return Examined(
+        {
+            "classes": len(real.held_out),
+            "labels": len(listener.judge.labels.procedural),
+            **figures(verdicts),
+            **row,
+            **second_figures(listener.second, verdicts, second_reason),
+            **see(listener, scale),
+            "steps": STEPS,
+            "steps_few": few,
+            "guidance": own_guidance,
+            **steered,
+            "reconstruction": rebuilt,
+            "sweeps": sweeps(listener, scale, procedural),
+            "recorded": recorded_figures(listener.judge, recorded, asked),
+            "per_class": per_class(verdicts),
+        },
+        verdicts,
+        recorded,
+        readings,
+    )
+
+
+def loa_effect(verdicts: Mapping[str, Verdicts]) -> dict[str, Any]:
+    """Predicted LOA minus zero LOA on the same prompts and seeds: what the Language of Audio adds beside the words."""
+    pairs = {"top1": ("", 1), "top5": ("", 5), "j2": ("j2 ", 5)}
     return {
-        "classes": len(listener.judge.labels.procedural),
-        **figures(verdicts),
-        **absent,
-        "j2": None,
-        "j2_ceiling": None,
-        "j2_reason": "judge J2 is not built yet: it needs tier C recordings that are never shipped",
-        "pictures_top5": seen and seen["share"],
-        "steps": STEPS,
-        "steps_few": few,
-        "guidance": backend.config.guidance,
-        "recorded": recorded_figures(listener.judge, recorded, asked),
-        "per_class": per_class(verdicts),
-        "pictures": seen,
+        key: difference(verdicts[judge + "paraphrases"].hits(k), verdicts[judge + "zero_loa"].hits(k))
+        for key, (judge, k) in pairs.items()
+        if judge + "zero_loa" in verdicts and judge + "paraphrases" in verdicts
     }
 
 
-# JSON key -> which verdicts, and among how many first guesses.
-KEYS: dict[str, tuple[str, int]] = {
-    "judge_ceiling": ("judge_ceiling", 1),
-    "recon_top1": ("recon", 1),
-    "recon_top5": ("recon", 5),
-    "vae_top1": ("vae", 1),
-    "names_top1": ("names", 1),
-    "names_top5": ("names", 5),
-    "top1": ("paraphrases", 1),
-    "top5": ("paraphrases", 5),
-    "top1_few": ("few", 1),
-    "top5_few": ("few", 5),
-    "gt_loa_top1": ("gt_loa", 1),
-    "zero_loa_top1": ("zero_loa", 1),
-}
-
-
-def figures(verdicts: Mapping[str, Verdicts]) -> dict[str, Any]:
-    """The shares by their JSON keys, their intervals under ``intervals`` and the number of sounds under ``counts``."""
-    kept = {key: (verdicts[name], k) for key, (name, k) in KEYS.items() if name in verdicts}
+def second_figures(second: CrossJudge | None, verdicts: Mapping[str, Verdicts], reason: str) -> dict[str, Any]:
+    """J2's ceiling beside its figures, or the reason why there are none."""
+    if second is None:
+        absent = [key for key in KEYS if key.startswith("j2")]
+        return {key: None for key in absent} | {"j2_ceiling": None, "j2_reason": reason}
+    if "j2 paraphrases" not in verdicts:
+        return {"j2": None, "j2_ceiling": second.figures["top5"], "j2_reason": "judge J2 knows none of the classes asked for"}
     return {
-        **{key: round(verdict.share(k), 4) for key, (verdict, k) in kept.items()},
-        "intervals": {key: verdict.interval(k) for key, (verdict, k) in kept.items()},
-        "counts": {key: len(verdict.places) for key, (verdict, _) in kept.items()},
+        "j2_ceiling": second.figures["top5"],
+        "j2_ceiling_top1": second.figures["top1"],
+        "j2_classes": len(second.names),
+        "j2_asked": len({second.label_of(name, "procedural") for name in verdicts["j2 paraphrases"].names}),
     }
 
 
-def per_class(verdicts: Mapping[str, Verdicts]) -> dict[str, dict[str, float]]:
-    """Class -> its figures by JSON key."""
-    table: dict[str, dict[str, float]] = {}
-    for key, (name, k) in KEYS.items():
-        if name in verdicts:
-            for label, share in verdicts[name].by_class(k).items():
-                table.setdefault(label, {})[key] = round(share, 4)
-    return table
+def see(listener: Listener, scale: Scale) -> dict[str, Any]:
+    """Pictures, videos and pictures of nothing."""
+    accepts = listener.maker.backend.capabilities.accepts
+    pictures = listener.media(scale.seeds, STEPS) if "image" in accepts else None
+    if pictures is not None:
+        pictures["blank"] = listener.blanks(scale.seeds, STEPS)
+    videos = listener.media(scale.seeds[:1], STEPS, as_video=True) if "video" in accepts else None
+    return {
+        "pictures_top5": pictures and pictures["share"],
+        "videos_top5": videos and videos["share"],
+        "pictures": pictures,
+        "videos": videos,
+    }
+
+
+def steer(listener: Listener, scale: Scale, real: Real) -> tuple[dict[str, Any], list[Reading]]:
+    """Probes, drawn curves and mixtures."""
+    backend = listener.maker.backend
+    steps = backend.config.few_steps if scale.probe_few else STEPS
+    readings, chance = listener.probe(read_probes()[:: scale.probe_stride], scale.seeds, steps)
+    told = steering.summary(readings)
+    drawn = [r for r in readings if r.kind in steering.DRAWN]
+    follows = [r.shown["correlation"] for r in drawn]
+    onset = told.get("onsets")
+    envelope = {
+        "envelope_correlation": round(float(np.mean(follows)), 4) if drawn else None,
+        "envelope_interval": rounded(bootstrap_interval(follows, [r.group for r in drawn])) if drawn else None,
+        "envelope_chance": chance,
+        "envelope_onsets": onset["right"] if onset else None,
+    }
+    if not drawn:
+        envelope["envelope_reason"] = "this checkpoint reads no loudness curve"
+    rows = [row for row in read_mixtures()[:: scale.probe_stride] if {row.first, row.second} <= set(real.held_out)]
+    return {
+        "probes": told | {"ceilings": staged_ceilings(listener, real.staged), "steps": steps},
+        **envelope,
+        "mixtures": listener.mixtures(rows, scale.seeds, steps, real.held_out) if rows else None,
+        **({} if rows else {"mixtures_reason": "too few classes were asked for"}),
+    }, readings
+
+
+def staged_ceilings(listener: Listener, staged: Mapping[str, Sequence[tuple[Audio, float]]] | None) -> dict[str, Any] | None:
+    """How often the probes of tempo and number are right on true clips and on their reconstructions."""
+    if staged is None:
+        return None
+    told: dict[str, Any] = {}
+    for kind, clips in staged.items():
+        sounds = [sound for sound, _ in clips]
+        rebuilt, _ = listener.maker.rebuilt(f"true clips for {kind}", sounds)
+        for name, heard_in in (("real", sounds), ("recon", rebuilt)):
+            passed = [
+                steering.measure(steering.Probe(kind, ("",), goal), [sound])["right"]
+                for sound, (_, goal) in zip(heard_in, clips, strict=True)
+            ]
+            told.setdefault(kind, {"n": len(clips)})[name] = round(float(np.mean(passed)), 4)
+    return told
+
+
+def sweeps(listener: Listener, scale: Scale, procedural: Sequence[Paraphrase]) -> dict[str, Any] | None:
+    """Guidance (at the few-step setting) and steps, over the first prompt of each class at one seed."""
+    config = listener.maker.backend.config
+    rows = list({row.name: row for row in reversed(procedural)}.values())[::-1]
+
+    def guided(value: float) -> Callable[[GenerationRequest], GenerationRequest]:
+        own = None if value == config.guidance else value  # the checkpoint's own is asked for as everywhere else: one sound, made once
+        return lambda request: request.model_copy(update={"guidance": own, "steps": config.few_steps})
+
+    def stepped(value: int) -> Callable[[GenerationRequest], GenerationRequest]:
+        return lambda request: request.model_copy(update={"steps": value})
+
+    if not scale.guidances:
+        return None
+    return {
+        "n": len(rows),
+        "guidance_steps": config.few_steps,
+        "guidance": listener.sweep(rows, {g: guided(g) for g in sorted({*scale.guidances, config.guidance})}),
+        "steps": listener.sweep(rows, {float(n): stepped(n) for n in sorted({*scale.step_counts, config.few_steps})}),
+    }
 
 
 def recorded_figures(judge: Judge, verdicts: Mapping[str, Verdicts], asked: Sequence[Paraphrase]) -> dict[str, Any]:
@@ -406,24 +565,42 @@ def recorded_figures(judge: Judge, verdicts: Mapping[str, Verdicts], asked: Sequ
     }
 
 
-def settings(judge: Judge, seeds: Sequence[int], count: int, quick: bool) -> dict[str, Any]:
+def compare(ours: Examined, first: Examined) -> dict[str, Any]:
+    """A checkpoint minus the first one, on the same prompts and seeds, by JSON key."""
+    told: dict[str, Any] = {}
+    for kind, mine, theirs in (("", ours.verdicts, first.verdicts), ("recorded_", ours.recorded, first.recorded)):
+        for key, (name, k) in KEYS.items():
+            if name in mine and name in theirs and name != "judge_ceiling":
+                told[kind + key] = difference(mine[name].hits(k), theirs[name].hits(k))
+    for probe in dict.fromkeys(r.kind for r in ours.readings):
+        hits = [{(r.group, r.seed): next(iter(r.shown.values())) for r in each.readings if r.kind == probe} for each in (ours, first)]
+        told[f"probe_{probe}"] = difference(*hits)
+    return told
+
+
+def settings(judge: Judge, second: CrossJudge | None, scale: Scale, jobs: int) -> dict[str, Any]:
     """The header: all that must be equal before figures of two runs may be compared, and the machine."""
     return {
-        "protocol": 1,
-        "quick": quick,
+        "protocol": 2,
+        "quick": scale != FULL,
+        "comparable": scale == FULL,
+        "scale": vars(scale),
         "judge": "J1",
         "judge_sha256": judge.digest,
-        "prompts_sha256": hashlib.sha256((DATA / "prompts.jsonl").read_bytes()).hexdigest(),
-        "seeds": list(seeds),
-        "zero_loa_seeds": list(seeds[:1]),
+        "judge2_sha256": second and second.digest,
+        **{f"{name}_sha256": _sha256(DATA / f"{name}.jsonl") for name in ("prompts", "probes", "mixtures")},
         "held_out_first_seed": HELD_OUT_SEED,
-        "held_out_clips_per_class": count,
         "seconds": SECONDS,
         "rows": ROWS,
         "interval": "95 % percentile bootstrap over prompts, 5000 resamples",
+        "jobs": jobs,
         "threads": torch.get_num_threads(),
         "cpus": os.cpu_count(),
         "machine": platform.machine(),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -6,7 +6,6 @@ Reads files; knows no judge and no generator. The paraphrases were written once 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -75,14 +74,6 @@ def read_paraphrases(path: Path = DATA / "prompts.jsonl") -> list[Paraphrase]:
     return found
 
 
-def first_of_each(paraphrases: Sequence[Paraphrase]) -> list[Paraphrase]:
-    """One paraphrase per class and kind: the quick form of the benchmark."""
-    kept: dict[tuple[str, str], Paraphrase] = {}
-    for row in paraphrases:
-        kept.setdefault((row.kind, row.name), row)
-    return list(kept.values())
-
-
 def blank_pictures() -> dict[str, bytes]:
     """Two pictures of nothing, as PNG: a red square and noise."""
     red = np.zeros((224, 224, 3), np.uint8)
@@ -94,3 +85,25 @@ def blank_pictures() -> dict[str, bytes]:
         Image.fromarray(pixels).save(buffer, format="PNG")
         encoded[name] = buffer.getvalue()
     return encoded
+
+
+def moving_picture(path: Path, frames: int = 16, rate: int = 8, size: int = 224) -> bytes:
+    """A silent MP4 of ``frames`` pictures that slides and zooms over a picture, as a hand-held camera would."""
+    import av
+
+    buffer = BytesIO()
+    with Image.open(path) as opened, av.open(buffer, "w", format="mp4") as container:
+        picture = opened.convert("RGB")
+        side = min(picture.size)
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.width = stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.bit_rate = 2_000_000
+        for index in range(frames):
+            share = index / (frames - 1)
+            edge = side * (1 - 0.15 * share)
+            left, top = (picture.width - edge) * (0.35 + 0.3 * share), (picture.height - edge) / 2
+            view = picture.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + edge, top + edge))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(view), format="rgb24")))
+        container.mux(stream.encode())
+    return buffer.getvalue()

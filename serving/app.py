@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from configs.registry import MissingExtra, UnknownName, resolve
+from configs.registry import ConfigError, MissingExtra, UnknownName, resolve
 from configs.schema import AppConfig, BackendConfig, load_config, presets
 from generators.base import (
     Backend,
@@ -39,6 +40,8 @@ from media.refs import MediaError, MediaRef, MediaStore, write_whole
 from media.video import sample_frames
 
 if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
     from orchestrator.router import Router
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
@@ -101,9 +104,13 @@ class App:
         from orchestrator.router import Router
         from orchestrator.tools import build_tools
 
+        return Router(self.chat_model, build_tools(self._for_tools, self.describe), self.config.home / "threads.sqlite")
+
+    @cached_property
+    def chat_model(self) -> BaseChatModel:
         chosen = self.config.chat_model
-        model = resolve("loa.chat_models", chosen.name)(chosen.options, _Sentences(self._encoder))
-        return Router(model, build_tools(self._for_tools, self.describe), self.config.home / "threads.sqlite")
+        model: BaseChatModel = resolve("loa.chat_models", chosen.name)(chosen.options, _Sentences(self._encoder))
+        return model
 
     def _make(self, row: BackendConfig) -> Backend:
         kind: Callable[..., Backend] = resolve("loa.backends", row.backend or "")
@@ -355,6 +362,37 @@ def nano_folder() -> Path:
     return Path(str(files("checkpoints") / "nano"))
 
 
+def bench_nano(
+    checkpoints: Sequence[Path] | None = None,
+    *,
+    quick: bool = False,
+    work: Path | None = None,
+    jobs: int | None = None,
+    clips: Path | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """The figures of ``loa bench nano``; what evaluation may not know (training) is handed in here.
+
+    Args:
+        checkpoints: folders; by default the one that ships with loa.
+        clips: a folder by ``python -m training.data``, whose held-out recordings are then judged too.
+        work, jobs: as in ``evaluation.nano.run``; by default nothing is kept and each processor works.
+    """
+    from evaluation.making import processors
+    from evaluation.nano import FULL, QUICK, run
+
+    return run(
+        checkpoints or [nano_folder()],
+        QUICK if quick else FULL,
+        on_progress,
+        synthesise=synthesised,
+        staged=staged,
+        recordings=held_out_recordings(clips) if clips else None,
+        work=work,
+        jobs=jobs or processors(),
+    )
+
+
 def synthesised(name: str, seed: int) -> Audio:
     """A new procedural clip of class ``name``: [1, T], 5.12 s at 16 kHz; evaluation may not know training itself."""
     from training.data import SAMPLES, SECONDS
@@ -362,6 +400,41 @@ def synthesised(name: str, seed: int) -> Audio:
 
     draw = np.random.default_rng([list(CLASSES).index(name), seed])
     return Audio(np.asarray(CLASSES[name](draw, SECONDS)[None, :SAMPLES], np.float32), 16_000)
+
+
+def staged(kind: str, seed: int) -> tuple[Audio, float]:
+    """A true train of events, 5.12 s: "tempo" and its beats per minute, or "count" and how many there are."""
+    from training import scenes
+    from training.data import SAMPLES, SECONDS
+
+    draw = np.random.default_rng([{"tempo": 0, "count": 1}[kind], seed])
+    scene = scenes.paced(draw, SECONDS) if kind == "tempo" else scenes.counted(draw, SECONDS)
+    said = " ".join(scene.captions)
+    if kind == "tempo":
+        told = re.search(r"\d+", said)
+        assert told, f"a caption of a paced scene names its tempo, got '{said}'"
+        number = float(told[0])
+    else:
+        number = next((k for k, word in enumerate(scenes.NUMBERS, 1) if re.search(rf"\b{word}\b", said)), 1)
+    return Audio(np.clip(scene.samples[None, :SAMPLES], -1, 1).astype(np.float32), 16_000), float(number)
+
+
+def held_out_recordings(folder: Path) -> dict[str, list[Audio]]:
+    """Recorded clips that nobody trains on, by category, from a folder by ``python -m training.data``.
+
+    Raises:
+        ConfigError: the folder holds no such clips.
+    """
+    try:
+        names = json.loads((folder / "labels.json").read_text())["recorded"]
+        rows = json.loads((folder / "rec_test.json").read_text())
+        waves = np.load(folder / "rec_test_wav.npy", mmap_mode="r")
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{folder} holds no held-out recordings ({error}); python -m training.data writes such a folder") from error
+    found: dict[str, list[Audio]] = {}
+    for (index, _), wave in zip(rows, waves, strict=True):
+        found.setdefault(names[index], []).append(Audio((wave[None] / 32768).astype(np.float32), 16_000))
+    return found
 
 
 def valid_request(**fields: Any) -> GenerationRequest:

@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -338,28 +339,53 @@ def train(
 
 @bench.command("nano")
 def bench_nano(
-    checkpoint: Annotated[list[Path] | None, typer.Option("--checkpoint", metavar="DIR", help="Default: nano.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer sounds, wider intervals.")] = False,
+    checkpoint: Annotated[list[Path] | None, typer.Option("--checkpoint", metavar="DIR", help="Several are compared.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of an hour; compares with no full run.")] = False,
+    work: Annotated[Path | None, typer.Option("--work", metavar="DIR", help="Keeps finished sounds: the same command goes on.")] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes that make sounds. Default: one a processor.")] = None,
+    clips: Annotated[Path | None, typer.Option("--clips", metavar="DIR", help="Recordings by training.data.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Let a judge listen to the small model: classes, paraphrases, ceilings."""
-    for folder in checkpoint or []:
-        if not folder.is_dir():
-            raise Usage(f"--checkpoint takes a folder with a checkpoint, got '{folder}'")
-    from evaluation.nano import run as run_bench
-    from serving.app import nano_folder, synthesised
+    """Judges listen to the small model, probes measure it, beside what is possible."""
+    for flag, folders in (("--checkpoint", checkpoint or []), ("--clips", [clips] if clips else [])):
+        for folder in folders:
+            if not folder.is_dir():
+                raise Usage(f"{flag} takes a folder, got '{folder}'")
+    from evaluation.table import table
+    from serving.app import bench_nano as run_bench
 
-    folders = checkpoint or [nano_folder()]
     with _bar("listening") as on_progress:
-
-        def notify(stage: str, done: int, of: int) -> None:
-            on_progress(SimpleNamespace(step=done, of=of, stage=stage))
-
-        figures = run_bench(folders, quick, notify, synthesise=synthesised)
+        tell = (
+            _lines() if not sys.stderr.isatty() else lambda stage, done, of: on_progress(SimpleNamespace(step=done, of=of, stage=stage))
+        )
+        figures = run_bench(checkpoint, quick=quick, work=work, jobs=jobs, clips=clips, on_progress=tell)
     if as_json:
         _print_json(figures)
         return
-    _print_tree(figures)
+    print(table(figures))
+
+
+@bench.command("routing")
+def bench_routing(
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help='Rows such as {"say": "a dog", "tool": "generate_audio"}.')],
+    as_json: Json = False,
+) -> None:
+    """Say what a file's rows say to the configured chat model: is the right tool called, with the right arguments?"""
+    from evaluation.routing import read_rows, run
+    from serving.app import build
+    from serving.rehearsed import rehearsed
+
+    rows = read_rows(file)
+    with rehearsed(build()) as (answer, language), _bar("routing") as on_progress:
+
+        def notify(done: int, of: int) -> None:
+            on_progress(SimpleNamespace(step=done, of=of, stage="routing"))
+
+        figures = run(rows, answer, language, notify)
+    if as_json:
+        _print_json(figures.model_dump(mode="json"))
+        return
+    _print_tree(figures.model_dump(mode="json", exclude={"wrong"}))
 
 
 # -- chat --------------------------------------------------------------------------------------------------------------
@@ -590,6 +616,19 @@ def _print_tree(value: Any, indent: int = 0) -> None:
             _print_tree(below, indent + 1)
         else:
             print(f"{'  ' * indent}{key}: {f'{below:.4g}' if isinstance(below, float) else below}")
+
+
+def _lines(every: float = 30.0) -> Callable[[str, int, int], None]:
+    """Progress for a log: a line on stderr when a stage begins or ends, and every half minute."""
+    told: dict[str, float] = {}
+
+    def tell(stage: str, done: int, of: int) -> None:
+        now = time.monotonic()
+        if stage not in told or done == of or now - told[stage] >= every:
+            told[stage] = now
+            print(f"{stage}: {done} of {of}", file=sys.stderr, flush=True)
+
+    return tell
 
 
 @contextmanager

@@ -3,12 +3,14 @@ import re
 from collections import Counter
 from io import BytesIO
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from configs.registry import ConfigError
 from evaluation.judge import SHIPPED
-from evaluation.prompts import ANIMALS, DATA, PICTURES, blank_pictures, first_of_each, read_paraphrases
+from evaluation.prompts import ANIMALS, DATA, PICTURES, blank_pictures, moving_picture, read_paraphrases
+from media.video import probe, sample_frames
 
 ALL = read_paraphrases()
 
@@ -51,13 +53,6 @@ def test_no_prompt_is_a_training_caption():
     assert leaked == {}
 
 
-def test_quick_form_asks_once_for_each_class():
-    quick = first_of_each(ALL)
-
-    assert len(quick) * 4 == len(ALL)
-    assert quick[0] == ALL[0]
-
-
 def test_a_wrong_line_is_named(tmp_path):
     path = tmp_path / "prompts.jsonl"
     path.write_text('{"class": "dog", "kind": "procedural", "prompt": "woof"}\n{"class": "cat"}\n', encoding="utf-8")
@@ -85,3 +80,16 @@ def test_red_square_is_red_and_noise_is_noise():
 
     assert red.getcolors() == [(224 * 224, (255, 0, 0))]
     assert len(noise.getcolors(maxcolors=224 * 224) or [1]) > 40_000 or noise.getcolors(maxcolors=1000) is None
+
+
+def test_a_moving_picture_is_a_video_of_that_picture(tmp_path):
+    path = tmp_path / "horse.mp4"
+    path.write_bytes(moving_picture(DATA / "pictures" / "horse.jpg"))
+
+    told = probe(path)
+    assert told.seconds == pytest.approx(2.0, abs=0.01) and (told.width, told.height) == (224, 224)
+    first, last = (frame.astype(float) for frame in sample_frames(path, 2))
+    with Image.open(DATA / "pictures" / "horse.jpg") as opened:
+        still = np.asarray(opened.convert("RGB"), float)
+    assert abs(first.mean() - still.mean()) < 30  # the same bright picture
+    assert np.abs(first - last).mean() > 3  # and it moves
