@@ -27,6 +27,20 @@ SchedulerFactory = Callable[[], Any]
 
 
 @dataclass(frozen=True)
+class Known:
+    """A sound that a job starts from instead of noise alone.
+
+    ``latent`` [C, T, F] without noise; ``strength`` is the share of the steps that run (SDEdit, Meng et al. 2022: 0 gives the latent
+    back, 1 forgets it); ``free`` [T] bool is where something new may come (None: everywhere). Elsewhere the latent is put back after
+    every step, at that step's noise (Lugmayr et al. 2022, equation 8).
+    """
+
+    latent: Tensor
+    strength: float = 1.0
+    free: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Job:
     """One request, ready to be denoised.
 
@@ -44,6 +58,7 @@ class Job:
     guidance: float
     generator: torch.Generator | None = None
     eta: float = 0.0
+    known: Known | None = None
     control: Tensor | None = None  # [K, T, F], stacked under the latent in every U-Net call (an envelope); guidance leaves it alone
 
 
@@ -98,31 +113,60 @@ def denoise(
     Raises:
         Cancelled: within one step after ``cancelled()`` turned true.
     """
-    schedulers, latents = [], []
+    schedulers, latents, first = [], [], []
     for job in jobs:
         own = scheduler()
         own.set_timesteps(job.steps)
         schedulers.append(own)
-        latents.append(job.noise[None] * own.init_noise_sigma)
+        first.append(len(own.timesteps) - round((job.known.strength if job.known else 1.0) * len(own.timesteps)))
+        latents.append(_start(own, job, first[-1]))
     views = [view for j, job in enumerate(jobs) for view in _views(j, job.noise.shape[1], window, overlap)]
     total, begun = max(job.steps for job in jobs), time.perf_counter()
     calls = [len(own.timesteps) for own in schedulers]  # PNDM and Heun call more often than they step
-    for step in range(max(calls)):
+    for step in range(min(first), max(calls)):
         if cancelled():
             raise Cancelled
+        running = [first[j] <= step < calls[j] for j in range(len(jobs))]
         inputs = [
-            own.scale_model_input(z, own.timesteps[step]) if step < calls[j] else z
-            for j, (own, z) in enumerate(zip(schedulers, latents, strict=True))
+            own.scale_model_input(z, own.timesteps[step]) if runs else z
+            for own, z, runs in zip(schedulers, latents, running, strict=True)
         ]
-        active = [view for view in views if step < calls[view.job]]
-        times = [own.timesteps[min(step, n - 1)] for own, n in zip(schedulers, calls, strict=True)]
+        active = [view for view in views if running[view.job]]
+        times = [own.timesteps[min(max(step, first[j]), n - 1)] for j, (own, n) in enumerate(zip(schedulers, calls, strict=True))]
         predicted = _predict(unet, jobs, active, inputs, times, rows, overlap)
         for j, (job, own) in enumerate(zip(jobs, schedulers, strict=True)):
-            if step < calls[j]:
-                latents[j] = _step(own, predicted[j], step, latents[j], job)
+            if running[j]:
+                latents[j] = _put_back(own, job, step, _step(own, predicted[j], step, latents[j], job))
         done = min(total, step + 1)
-        on_progress(Progress(done, total, (time.perf_counter() - begun) / done * (total - done)))
+        on_progress(
+            Progress(done, total, (time.perf_counter() - begun) / (done - min(first)) * (total - done) if done > min(first) else None)
+        )
+    if min(first) == max(calls):  # strength 0 throughout: there was nothing to do
+        on_progress(Progress(total, total, 0.0))
     return [z[0] for z in latents]
+
+
+def _start(own: Any, job: Job, first: int) -> Tensor:
+    """What a job's first step sees: noise, or what it knows with the noise of that step."""
+    noise: Tensor = job.noise[None] * own.init_noise_sigma
+    if job.known is None or first == 0:
+        return noise
+    if first == len(own.timesteps):
+        return job.known.latent[None]
+    if hasattr(own, "set_begin_index"):  # solvers that count their steps
+        own.set_begin_index(first)
+    noisy: Tensor = own.add_noise(job.known.latent[None], job.noise[None], own.timesteps[first : first + 1])
+    return noisy
+
+
+def _put_back(own: Any, job: Job, step: int, latent: Tensor) -> Tensor:
+    """The latent after a step, with what is known outside the free frames."""
+    if job.known is None or job.known.free is None:
+        return latent
+    known = job.known.latent[None]
+    if step + 1 < len(own.timesteps):
+        known = own.add_noise(known, job.noise[None], own.timesteps[step + 1 : step + 2])
+    return torch.where(job.known.free[None, None, :, None], latent, known)
 
 
 def _step(own: Any, predicted: Tensor, step: int, latent: Tensor, job: Job) -> Tensor:
