@@ -1,0 +1,130 @@
+"""Changing a sound that exists: which frames may change, and how the new part is joined to samples that must not.
+
+Knows requests, seconds and samples. Does not know networks: generators.engine runs what is planned here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from generators.base import GenerationRequest, UnsupportedRequest
+from media.audio import Audio
+
+KINDS = frozenset({"variation", "inpaint", "extend", "remove"})
+FADE_S = 0.06  # length of a crossfade; it lies inside the region that is made anew
+CONTEXT_S = 0.3  # on either side of a region, where the decoder's loss of level is measured
+GAIN_DB = 6.0  # the most that the level of a new part is corrected
+TAIL_S = 0.12  # of a sound that is extended: its last moment is made again, since nothing follows it to fade into
+
+
+def check_edit(request: GenerationRequest, source_s: float) -> None:
+    """Refuse an edit that does not fit its source, which lasts ``source_s`` seconds.
+
+    Raises:
+        UnsupportedRequest: a region outside the source or empty, an extension that is not longer, a length that differs, nothing to
+            remove.
+    """
+    edit = request.edit
+    assert edit is not None
+    if edit.source.kind != "audio":
+        raise UnsupportedRequest(f"only sounds can be edited, got {edit.source.kind}")
+    if edit.kind == "inpaint" and not edit.regions:
+        raise UnsupportedRequest("inpaint needs a region in seconds, e.g. --region 1.5:2.5")
+    if edit.regions and edit.kind != "inpaint":
+        raise UnsupportedRequest(f"regions belong to inpaint; '{edit.kind}' changes the whole sound, leave them out")
+    for start, end in edit.regions:
+        if not (math.isfinite(start) and math.isfinite(end) and 0 <= start < end <= source_s + 0.005):
+            raise UnsupportedRequest(f"the region {start:g}:{end:g} does not lie inside the sound, which is {source_s:.2f} s long")
+    if edit.kind == "extend" and request.seconds <= source_s:
+        raise UnsupportedRequest(f"extend makes a sound longer: it is {source_s:.2f} s long and {request.seconds:g} s were asked")
+    if edit.kind != "extend" and abs(request.seconds - source_s) > 0.01:
+        raise UnsupportedRequest(
+            f"'{edit.kind}' keeps the length of {source_s:.2f} s, got {request.seconds:g} s; use extend to lengthen"
+        )
+    if edit.kind == "remove" and not request.negative_prompt:
+        raise UnsupportedRequest("remove needs to know what goes: name it")
+
+
+def spans(request: GenerationRequest, source_s: float) -> list[tuple[float, float]] | None:
+    """What is made anew, in seconds, in order and without overlaps; None: everything."""
+    edit = request.edit
+    assert edit is not None
+    if edit.kind == "extend":
+        return [(max(0.0, source_s - TAIL_S), request.seconds)]
+    if edit.kind != "inpaint":
+        return None
+    merged: list[tuple[float, float]] = []
+    for start, end in sorted(edit.regions):
+        end = min(end, source_s)
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def free_frames(regions: list[tuple[float, float]], frames: int, frame_s: float) -> np.ndarray:
+    """[frames] bool, True for every frame of ``frame_s`` seconds that a region touches."""
+    free = np.zeros(frames, bool)
+    for start, end in regions:
+        free[int(start / frame_s + 1e-6) : math.ceil(end / frame_s - 1e-6)] = True
+    return free
+
+
+def joined(source: Audio, made: Audio, rebuilt: Audio, regions: list[tuple[float, float]]) -> Audio:
+    """``made`` inside the regions, ``source`` outside, bit for bit; the crossfades lie inside.
+
+    Args:
+        source: [1, S]. made: [1, T], T >= S, the whole sound as the generator made it. rebuilt: [1, S], the source through the
+            decoder alone: what the decoder takes from its level is given back to the new part.
+
+    Returns: [1, T].
+    """
+    rate, total = source.sample_rate, made.samples.shape[1]
+    out = np.zeros(total, np.float32)
+    have = min(source.samples.shape[1], total)
+    out[:have] = source.samples[0, :have]
+    old = out.copy()
+    for start, end in regions:
+        first, last = round(start * rate), min(round(end * rate), total)
+        before = _gain(source, rebuilt, first - round(CONTEXT_S * rate), first)
+        after = _gain(source, rebuilt, last, last + round(CONTEXT_S * rate))
+        before, after = before or after or 1.0, after or before or 1.0
+        new = made.samples[0, first:last] * np.geomspace(before, after, last - first, dtype=np.float32)
+        fade = min(round(FADE_S * rate), (last - first) // 2)
+        rise = np.ones(last - first, np.float32)
+        if first > 0:
+            rise[:fade] = _ramp(fade)
+        if last < have:
+            rise[len(rise) - fade :] = _ramp(fade)[::-1]
+        out[first:last] = np.clip(_faded(old[first:last], new, rise), -1, 1)
+    return Audio(out[None], rate)
+
+
+def _ramp(n: int) -> np.ndarray:
+    return ((np.arange(n, dtype=np.float32) + 1) / (n + 1)).astype(np.float32)
+
+
+def _faded(old: np.ndarray, new: np.ndarray, rise: np.ndarray) -> np.ndarray:
+    """Crossfade that keeps the power, whatever the two have in common: weights cos and sin, divided by sqrt(1 + r sin 2a)."""
+    angle = rise * (np.pi / 2)
+    mixing = (rise > 0) & (rise < 1)
+    a, b = old[mixing].astype(np.float64), new[mixing].astype(np.float64)
+    power = math.sqrt(float(a @ a) * float(b @ b)) if mixing.any() else 0.0
+    common = min(max(float(a @ b) / power, -0.9), 1.0) if power > 1e-9 else 0.0
+    weight = 1 / np.sqrt(1 + common * np.sin(2 * angle))
+    return ((old * np.cos(angle) + new * np.sin(angle)) * np.where(mixing, weight, 1.0)).astype(np.float32)
+
+
+def _gain(source: Audio, rebuilt: Audio, first: int, last: int) -> float | None:
+    """By how much the decoder is too quiet between two samples, within ``GAIN_DB``; None where there is nothing to measure."""
+    first, last = max(first, 0), min(last, source.samples.shape[1], rebuilt.samples.shape[1])
+    if last - first < source.sample_rate // 50:
+        return None
+    levels = [float(np.sqrt(np.mean(a.samples[0, first:last].astype(np.float64) ** 2))) for a in (source, rebuilt)]
+    if min(levels) < 1e-4:
+        return None
+    most = 10 ** (GAIN_DB / 20)
+    return min(max(levels[0] / levels[1], 1 / most), most)
