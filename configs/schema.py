@@ -453,3 +453,17 @@ def train_config(given: str) -> TrainConfig:
     if not given.endswith((".yaml", ".yml")):
         raise UnknownName("recipe", given, shipped)
     return read_yaml(Path(given), TrainConfig)
+
+
+class BridgeConfig(_Config):
+    """What `loa train bridge` reads; every folder that is not given lies under LOA_HOME/checkpoints."""
+
+    imagebind: Path | None = None  # folder of ImageBind
+    clap: Path | None = None  # folder of CLAP
+    captions: Path | None = None  # one a line, thousands are better; None: what nano's classes of sound are called
+    examples: Path | None = None  # pictures, videos, sounds, motions of all sorts: where each kind lies in the space, on average
+
+
+def bridge_config(path: Path) -> BridgeConfig:
+    """A YAML file of these fields. Raises ConfigError."""
+    return read_yaml(path, BridgeConfig)
