@@ -45,7 +45,7 @@ def write_card(folder: Path, *, config: TrainConfig, clips: MelSet, work: Path, 
             "Every field: [recipe.json](recipe.json).",
             "",
             "## Data",
-            *_rows("clips", "of", "share of draws", cells=_sources(clips)),
+            *_rows("clips", "of", "classes", "share of draws", cells=_sources(clips)),
             "",
             f"{len(rows)} recordings from Debian 12 packages, each with its licence in [clips.tsv](clips.tsv); {skipped} more could",
             "not be read and were left out. The other clips are synthesised by the code in training/ from seeds.",
@@ -101,7 +101,7 @@ def _sources(clips: MelSet) -> Iterator[tuple[object, ...]]:
         kinds = Counter(label.partition("/")[0] for label in source.labels)
         name = next(iter(kinds)) if source.scenes else "recordings" if source.captions else "procedural effects"
         what = f"{name} ({SYNTHESISED[name]})" if name in SYNTHESISED else name
-        yield len(source.labels), what if source.scenes else f"{what}, {len(kinds)} classes", f"{source.share / total:.0%}"
+        yield len(source.labels), what, "" if source.scenes else len(kinds), f"{source.share / total:.0%}"
 
 
 def _licences(rows: list[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
