@@ -237,7 +237,7 @@ def _unzstd(packed: bytes) -> bytes:
 
 
 class PackageFiles:
-    """The files of an unpacked package, those inside its `.rcc` and `.zip` archives among them.
+    """The files of an unpacked package, those inside its `.rcc`, `.zip` and `.pk3` (a zip) archives among them.
 
     Links are left out: they repeat a file that is there under its own name, or lead out of the folder.
     """
@@ -252,7 +252,7 @@ class PackageFiles:
                 self._add(path.relative_to(root).as_posix(), path.read_bytes)
                 if path.suffix == ".rcc":
                     self._add_rcc(path)
-                elif path.suffix == ".zip":
+                elif path.suffix in (".zip", ".pk3"):
                     self._add_zip(path)
 
     def read(self, path_in_package: str) -> bytes:
