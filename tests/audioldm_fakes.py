@@ -41,7 +41,11 @@ def tiny_speech(folder: Path, seed: int = 0) -> Path:
             )
         ),
         "projection_model": AudioLDM2ProjectionModel(
-            text_encoder_dim=16, text_encoder_1_dim=24, langauge_model_dim=16, use_learned_position_embedding=True, max_seq_length=LETTERS
+            text_encoder_dim=16,
+            text_encoder_1_dim=24,
+            langauge_model_dim=16,
+            use_learned_position_embedding=True,
+            max_seq_length=LETTERS,
         ),
         "unet": AudioLDM2UNet2DConditionModel(
             sample_size=16,
