@@ -7,9 +7,8 @@ into plain weights on loading; all other names are those of the files.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -170,22 +169,14 @@ class BigVgan(nn.Module):
         return torch.tanh(self.conv_post(self.activation_post(x)))[:, 0]
 
 
-def read_bigvgan(folder: Path, state: Mapping[str, Tensor] | None = None) -> BigVgan:
-    """The generator in the official layout: ``args.yml`` and ``best_netG.pt`` in one folder.
-
-    Args:
-        state: the file's tensors, if they were read already.
+def empty_bigvgan(folder: Path) -> BigVgan:
+    """The generator that ``args.yml`` in a folder describes, without weights (on the meta device).
 
     Raises:
-        ConfigError: ``args.yml`` describes another network. WeightsError: the weights do not fit it.
+        ConfigError: it describes another network.
     """
     from configs.schema import read_yaml
-    from encoders.weights import load_into, read_state_dict
-    from generators.ldm import without_weight_norm
 
     config = read_yaml(folder / "args.yml", BigVganConfig)
-    held: Mapping[str, Any] = read_state_dict(folder / "best_netG.pt") if state is None else state
     with torch.device("meta"):
-        made = BigVgan(config)
-    load_into(made, without_weight_norm(held), where=str(folder / "best_netG.pt"))
-    return made.eval().requires_grad_(False)
+        return BigVgan(config)

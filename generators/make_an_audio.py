@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import re
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from encoders.base import Condition
+    from generators.make_an_audio_nets import TextReader
+    from generators.official import Parts, Read
 
 BERT = (("bert/config.json",), ("bert/tokenizer.json", "bert/vocab.txt"))
 BIGVGAN = (("useful_ckpts/bigvgan/args.yml",), ("useful_ckpts/bigvgan/best_netG.pt",))
@@ -90,16 +93,18 @@ class Mel1dSizes(_Sizes):
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The loaded networks. ``unet`` is called as the engine calls one; ``texts`` holds what turns words into states."""
+class _Loaded:
+    """The networks as they are called. ``unet`` as the engine calls one; ``texts`` turn words into states."""
 
     unet: nn.Module
     vae: Any
     scale: float  # latents are divided by it before the decoder
-    texts: Any
+    vocoder: Any
+    texts: tuple[TextReader, ...]
 
 
 class _MakeAnAudio(OfficialBackend):
+    _parts: _Loaded
     checkpoint_file: ClassVar[str]
     config_files: ClassVar[tuple[str, ...]]
 
@@ -107,20 +112,30 @@ class _MakeAnAudio(OfficialBackend):
     def network(self) -> Any:
         return self._parts.unet
 
-    def _load(self) -> None:
-        from encoders.weights import read_state_dict
-        from generators.bigvgan import read_bigvgan
+    def matched(self, read: Read) -> Parts:
+        from generators.bigvgan import empty_bigvgan
+        from generators.ldm import without_weight_norm
 
-        path = self.folder / self.checkpoint_file
-        self._parts = self._assemble(read_state_dict(path), str(path))
-        self._vocoder = read_bigvgan(self.folder / "useful_ckpts" / "bigvgan")
+        path, voice = self.folder / self.checkpoint_file, self.folder / "useful_ckpts" / "bigvgan"
+        state, sound = read(path), without_weight_norm(read(voice / "best_netG.pt"))
+        filled = {name: (network, tensors, path) for name, (network, tensors) in self._matched(state).items()}
+        return {**filled, "vocoder": (empty_bigvgan(voice), sound, voice / "best_netG.pt")}
 
     @abstractmethod
-    def _assemble(self, state: dict[str, Tensor], where: str) -> Parts:
-        """All parts but the vocoder from the tensors of the one official file; ``where`` names it in errors."""
+    def _matched(self, state: dict[str, Tensor]) -> dict[str, tuple[nn.Module, dict[str, Tensor]]]:
+        """The parts in the one official file."""
+
+    def _scale(self) -> float:
+        from encoders.weights import WeightsError, read_state_dict
+
+        path = self.folder / self.checkpoint_file
+        state = read_state_dict(path)
+        if "scale_factor" not in state:
+            raise WeightsError(f"{path} holds no scale_factor, by which latents are divided; get the file again")
+        return float(state["scale_factor"])
 
     def _unload(self) -> None:
-        del self._parts, self._vocoder
+        del self._parts
 
     @cached_property
     def _config(self) -> dict[str, Any]:
@@ -150,7 +165,7 @@ class _MakeAnAudio(OfficialBackend):
 
     def _sound(self, mel: Tensor) -> Audio:
         """log10-mel [1, 80, T] to sound."""
-        return Audio(self._vocoder(mel).float().numpy(), self.sample_rate)
+        return Audio(self._parts.vocoder(mel).float().numpy(), self.sample_rate)
 
 
 class _ConfigFile(_Sizes):
@@ -167,19 +182,21 @@ class MakeAnAudio(_MakeAnAudio):
     bins: ClassVar[int] = 10  # latent bins of 80 mels
     down: ClassVar[int] = 8  # mel frames a latent frame
 
-    def _assemble(self, state: dict[str, Tensor], where: str) -> Parts:
-        from encoders.weights import load_into
+    def _matched(self, state: dict[str, Tensor]) -> dict[str, tuple[nn.Module, dict[str, Tensor]]]:
         from generators.ldm import autoencoder_state, below, unet_state
-        from generators.make_an_audio_nets import OneText, TextReader
 
         unet, vae, text = self._networks()
-        load_into(unet, unet_state(below(state, "model.diffusion_model.")), where=f"{where} (U-Net)")
-        load_into(vae, autoencoder_state(below(state, "first_stage_model.")), where=f"{where} (autoencoder)")
-        load_into(text, state, where=where, prefix="cond_stage_model.caption_encoder.")
-        for part in (unet, vae, text):
-            part.eval().requires_grad_(False)
-        reader = TextReader(self.folder / "bert", text)
-        return Parts(OneText(unet), vae, float(state["scale_factor"]), reader)
+        return {
+            "unet": (unet, unet_state(below(state, "model.diffusion_model."))),
+            "vae": (vae, autoencoder_state(below(state, "first_stage_model."))),
+            "caption": (text, below(state, "cond_stage_model.caption_encoder.")),
+        }
+
+    def assemble(self, networks: Mapping[str, Any]) -> None:
+        from generators.make_an_audio_nets import OneText, TextReader
+
+        reader = TextReader(self.folder / "bert", networks["caption"])
+        self._parts = _Loaded(OneText(networks["unet"]), networks["vae"], self._scale(), networks["vocoder"], (reader,))
 
     def _networks(self) -> tuple[Any, Any, Any]:
         """U-Net, autoencoder and caption tower without weights."""
@@ -217,7 +234,8 @@ class MakeAnAudio(_MakeAnAudio):
         return unet, vae, text
 
     def read_text(self, text: str) -> tuple[Condition, Condition]:
-        return self._parts.texts(text), nothing()
+        (read_caption,) = self._parts.texts
+        return read_caption(text), nothing()
 
     def noise_shape(self, seconds: float) -> tuple[int, int, int]:
         # Officially int(7.8 * seconds), rounded up to a multiple of 4: the same for 1 to 10 whole seconds, but short for others.
@@ -240,20 +258,22 @@ class MakeAnAudio2(_MakeAnAudio):
     required = ((checkpoint_file,), *BIGVGAN, *BERT, ("t5/config.json",), ("t5/tokenizer.json", "t5/spiece.model"))
     max_seconds = 26.0  # 1000 learned positions less 155 for step and texts: 844 latent frames of 32 ms
 
-    def _assemble(self, state: dict[str, Tensor], where: str) -> Parts:
-        from encoders.weights import load_into
+    def _matched(self, state: dict[str, Tensor]) -> dict[str, tuple[nn.Module, dict[str, Tensor]]]:
         from generators.ldm import below
-        from generators.make_an_audio_nets import TextReader, TwoTexts
 
         dit, vae, text, t5 = self._networks()
-        load_into(dit, below(state, "model.diffusion_model."), where=f"{where} (transformer)")
-        load_into(vae, below(state, "first_stage_model."), where=f"{where} (autoencoder)")
-        load_into(text, state, where=where, prefix="cond_stage_model.caption_encoder.")
-        load_into(t5, state, where=where, prefix="cond_stage_model.t5_transformer.")
-        for part in (dit, vae, text, t5):
-            part.eval().requires_grad_(False)
-        readers = (TextReader(self.folder / "bert", text), TextReader(self.folder / "t5", t5))
-        return Parts(TwoTexts(dit), vae, float(state["scale_factor"]), readers)
+        return {
+            "transformer": (dit, below(state, "model.diffusion_model.")),
+            "vae": (vae, below(state, "first_stage_model.")),
+            "caption": (text, below(state, "cond_stage_model.caption_encoder.")),
+            "t5": (t5, below(state, "cond_stage_model.t5_transformer.")),
+        }
+
+    def assemble(self, networks: Mapping[str, Any]) -> None:
+        from generators.make_an_audio_nets import TextReader, TwoTexts
+
+        readers = (TextReader(self.folder / "bert", networks["caption"]), TextReader(self.folder / "t5", networks["t5"]))
+        self._parts = _Loaded(TwoTexts(networks["transformer"]), networks["vae"], self._scale(), networks["vocoder"], readers)
 
     def _networks(self) -> tuple[Any, Any, Any, Any]:
         """Transformer, autoencoder, caption tower and T5 without weights."""

@@ -19,9 +19,13 @@ from generators.base import Backend, Capabilities, GenerationRequest, OnProgress
 from media.audio import Audio, fit_length
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from encoders.base import Condition
+
+    # Part -> the network without weights, its tensors under the network's own names, and the file that holds them.
+    Parts = Mapping[str, tuple[nn.Module, Mapping[str, Tensor], Path]]
+    Read = Callable[[Path], dict[str, Tensor]]
 
 MAX_STEPS = 999  # with 1000, diffusers' and the official schedules alike begin one step outside the table
 
@@ -50,6 +54,14 @@ class OfficialBackend(Backend):
     @abstractmethod
     def max_seconds(self) -> float:
         """The longest sound."""
+
+    @abstractmethod
+    def matched(self, read: Read) -> Parts:
+        """Every part beside the tensors that fill it; ``read`` gives a file's tensors, or empty ones of their shapes."""
+
+    @abstractmethod
+    def assemble(self, networks: Mapping[str, Any]) -> None:
+        """Keep the filled networks, by part, and whatever else a request needs."""
 
     @abstractmethod
     def read_text(self, text: str) -> tuple[Condition, Condition]:
@@ -111,10 +123,43 @@ class OfficialBackend(Backend):
         return Readiness(ready=True, files=tuple(map(str, files)), bytes=sum(path.stat().st_size for path in files))
 
     def _lacking(self, missing: Sequence[str]) -> str:
+        from configs.schema import presets
+
+        row = presets(self.home).get(self.name)
+        known = {file.path: file for file in row.files} if row else {}
+        sizes = {path: f" ({_size(known[path].bytes)})" if path in known else "" for path in missing}
         return (
-            f"the weights of '{self.name}' are not here: {self.folder} lacks {', '.join(missing)}; "
-            f"'loa models show {self.name}' says their size and licence, 'loa models pull {self.name}' gets what may be got"
+            f"the weights of '{self.name}' are not here: {self.folder} lacks {', '.join(path + said for path, said in sizes.items())}; "
+            f"licence: {row.licence if row else 'unknown'}; run: loa models pull {self.name}"
         )
+
+    def misfits(self) -> dict[str, str]:
+        """By part: what keeps its files from its network; "" where they fit. Reads keys and shapes only.
+
+        Raises:
+            WeightsError: a file is missing, damaged or asks to run code.
+        """
+        import torch
+
+        from encoders.weights import compare, read_shapes, shapes_of
+
+        def empty(path: Path) -> dict[str, Tensor]:
+            return {key: torch.empty(shape, device="meta") for key, shape in read_shapes(path).items()}
+
+        told = {}
+        for name, (network, state, _) in self.matched(empty).items():
+            misfit = compare(shapes_of(network), shapes_of(state))
+            told[name] = str(misfit) if misfit else ""
+        return told
+
+    def _load(self) -> None:
+        from encoders.weights import load_into, read_state_dict
+
+        networks = {}
+        for name, (network, state, path) in self.matched(read_state_dict).items():
+            load_into(network, state, where=f"{path} ({name})")
+            networks[name] = network.eval().requires_grad_(False)
+        self.assemble(networks)
 
     @cached_property
     def _weights_hash(self) -> str:
@@ -177,6 +222,10 @@ def nothing() -> Condition:
     from encoders.base import Condition
 
     return Condition("none", torch.zeros(1, 0, 1), torch.zeros(1, 0, dtype=torch.bool))
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{-(-count // 1000)} kB"
 
 
 def inner(raw: Mapping[str, Any], *path: str) -> Mapping[str, Any]:

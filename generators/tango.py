@@ -16,6 +16,7 @@ but rounding), and the waveform is cast to int16 without a limit, so that full s
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from encoders.base import Condition
+    from generators.official import Parts, Read
 
 TEXT_LENGTH = 512  # tokens; FLAN-T5's limit
 T5_FOLDERS = ("flan-t5-large", "t5")
@@ -113,28 +115,25 @@ class Tango(OfficialBackend):
     def network(self) -> Any:
         return _MaskedText(self._parts.unet)
 
-    def _load(self) -> None:
-        from encoders.weights import read_state_dict
-
-        self._parts = self._assemble(*(read_state_dict(self.folder / f"pytorch_model_{part}.bin") for part in ("main", "vae")))
-
-    def _assemble(self, weights: dict[str, Tensor], decoders: dict[str, Tensor]) -> _Parts:
-        """All parts from the tensors of the two official files."""
-        from transformers import AutoTokenizer
-
-        from encoders.weights import load_into
+    def matched(self, read: Read) -> Parts:
         from generators.ldm import autoencoder_state, below, hifigan_state
 
         main, sound = self.folder / "pytorch_model_main.bin", self.folder / "pytorch_model_vae.bin"
-        unet, text_encoder, vae, vocoder = self._networks(_width(decoders))
-        load_into(unet, weights, where=str(main), prefix="unet.")
-        load_into(text_encoder, weights, where=str(main), prefix="text_encoder.")
+        weights, decoders = read(main), read(sound)
+        voice = below(decoders, "vocoder.")
         mel_coder = {key: value for key, value in decoders.items() if not key.startswith("vocoder.")}
-        load_into(vae, autoencoder_state(mel_coder), where=f"{sound} (autoencoder)")
-        load_into(vocoder, hifigan_state(below(decoders, "vocoder.")), where=f"{sound} (vocoder)")
-        for part in (unet, text_encoder, vae, vocoder):
-            part.eval().requires_grad_(False)
-        return _Parts(unet, AutoTokenizer.from_pretrained(self._t5, local_files_only=True), text_encoder, vae, vocoder)
+        unet, text_encoder, vae, vocoder = self._networks(_width(voice))
+        return {
+            "unet": (unet, below(weights, "unet."), main),
+            "text_encoder": (text_encoder, below(weights, "text_encoder."), main),
+            "vae": (vae, autoencoder_state(mel_coder), sound),
+            "vocoder": (vocoder, hifigan_state(voice), sound),
+        }
+
+    def assemble(self, networks: Mapping[str, Any]) -> None:
+        from transformers import AutoTokenizer
+
+        self._parts = _Parts(**networks, tokenizer=AutoTokenizer.from_pretrained(self._t5, local_files_only=True))
 
     def _networks(self, vocoder_width: int) -> tuple[Any, Any, Any, Any]:
         """U-Net, T5, autoencoder and vocoder without weights; the official code spells the vocoder out, all but its width."""
@@ -237,7 +236,7 @@ class Tango(OfficialBackend):
             return Audio(self._parts.vocoder(mel[:, 0]).float().reshape(1, -1).numpy(), self.sample_rate)
 
 
-def _width(decoders: dict[str, Tensor]) -> int:
+def _width(vocoder: dict[str, Tensor]) -> int:
     """Channels of the vocoder; of a file without one, what the public files have, so that loading names what is missing."""
-    first = decoders.get("vocoder.conv_pre.weight")
+    first = vocoder.get("conv_pre.weight")
     return 1024 if first is None else first.shape[0]

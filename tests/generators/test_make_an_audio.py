@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import BertConfig, T5Config
 
-from encoders.weights import WeightsError
+from encoders.weights import WeightsError, compare, shapes_of
 from generators.base import CheckpointMissing, GenerationRequest, UnsupportedRequest
 from generators.engine import Job, denoise
 from generators.make_an_audio import MakeAnAudio, MakeAnAudio2, structured
 from media.refs import MediaStore
-from tests.ports import SCALE, drawn_state, empty_state, furthest, keys, reference, write_bert, write_make_an_audio, write_t5
+from tests.ports import drawn_state, empty_state, furthest, keys, reference, write_bert, write_make_an_audio, write_t5
 
 ROWS = {"make-an-audio": (MakeAnAudio, 1), "make-an-audio-2": (MakeAnAudio2, 2)}
 TOLERANCE = 1e-4
@@ -82,8 +82,8 @@ def test_every_stage_gives_what_the_official_code_gives(name: str, loaded: Make,
     worst["latents"] = furthest(latent[..., 0] if flat else latent.mT, wanted["latents"])
 
     mels: list[torch.Tensor] = []
-    speak = backend._vocoder
-    monkeypatch.setattr(backend, "_vocoder", lambda mel: mels.append(mel) or speak(mel))
+    speak = backend._sound
+    monkeypatch.setattr(backend, "_sound", lambda mel: mels.append(mel) or speak(mel))
     worst["wav"] = furthest(backend.decode(latent).samples, wanted["wav"])
     worst["mel"] = furthest(mels[0], wanted["mel"])
 
@@ -115,9 +115,12 @@ def test_the_true_size_takes_every_key_of_the_public_file(name: str, tmp_path: P
         d_model=1024, d_kv=64, d_ff=2816, num_layers=24, num_heads=16, feed_forward_proj="gated-gelu", tie_word_embeddings=False
     ).save_pretrained(tmp_path / "t5")
     backend = kind(name, {"checkpoint": str(tmp_path)}, MediaStore(tmp_path / "store"), tmp_path)
+    (tmp_path / "useful_ckpts" / "bigvgan").mkdir(parents=True)
+    (tmp_path / "useful_ckpts" / "bigvgan" / "args.yml").write_text("num_mels: 80")  # the rest is the public size
     state = empty_state(f"maa{version}")
-    parts = backend._assemble(state, "the public file")
-    assert parts.scale == pytest.approx(SCALE) and next(parts.unet.parameters()).is_meta
+    matched = backend.matched(lambda path: empty_state("bigvgan") if path.suffix == ".pt" else state)
+    fit = {part: str(compare(shapes_of(network), shapes_of(tensors))) for part, (network, tensors, _) in matched.items()}
+    assert len(fit) == 3 + version and set(fit.values()) == {"everything fits"}
     read = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.caption_encoder.", "cond_stage_model.t5_transformer.")
     beside = {key for key in state if not key.startswith(read)} - {"scale_factor"}
     assert all("." not in key and state[key].shape == (1000,) for key in beside)  # the noise schedule, which the scheduler computes
@@ -131,7 +134,7 @@ def test_a_sound_is_the_same_alone_and_among_eight(name: str, loaded: Make) -> N
     backend = loaded(name)
     said = ["a dog barks", "rain on the tin roof", "piano", "thunder then rain"]
     requests = [
-        GenerationRequest(prompt=said[i % 4], seconds=(0.5, 0.2)[i % 2], seed=i, steps=2 + i % 2, negative_prompt="rain" * (i % 3))
+        GenerationRequest(prompt=said[i % 4], seconds=(0.5, 0.2)[i % 2], seed=i, steps=1 + i % 2, negative_prompt="rain" * (i % 3))
         for i in range(8)
     ]
     together = _sounds(backend, requests, 8)
@@ -176,6 +179,7 @@ def test_missing_files_are_named_and_so_is_what_gets_them(build: Make, tmp_path:
     backend = build("make-an-audio-2", checkpoint=str(tmp_path))
     state = backend.readiness()
     assert not state.ready and "useful_ckpts/maa2.ckpt" in state.reason and "t5/config.json" in state.reason
+    assert "maa2.ckpt (3.3 GB)" in state.reason and "licence: not stated for the weights" in state.reason
     assert "loa models pull make-an-audio-2" in state.reason
     with pytest.raises(CheckpointMissing, match=r"maa2\.ckpt"):
         backend.generate([GenerationRequest(prompt="a dog")])
@@ -198,8 +202,18 @@ def test_a_file_that_asks_to_run_code_never_runs(tmp_path: Path, build: Make) ->
 def test_weights_of_another_size_are_named(tmp_path: Path, build: Make) -> None:
     write_make_an_audio(tmp_path / "it", 1)
     (tmp_path / "it" / "txt2audio_args.yaml").unlink()  # then the public sizes hold
-    with pytest.raises(WeightsError, match=r"U-Net.*another .*size.*conv_in"):
+    with pytest.raises(WeightsError, match=r"maa1_full\.ckpt \(unet\) does not fit.*another .*size.*conv_in"):
         build("make-an-audio", checkpoint=str(tmp_path / "it")).load()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_files_are_compared_with_the_networks_before_loading(name: str, build: Make, tmp_path: Path) -> None:
+    backend = build(name)
+    assert set(backend.misfits().values()) == {""} and not backend._loaded
+    folder = write_make_an_audio(tmp_path / "it", ROWS[name][1])
+    torch.save({"generator": {"conv_pre.bias": torch.zeros(3)}}, folder / "useful_ckpts" / "bigvgan" / "best_netG.pt")
+    told = build(name, checkpoint=str(folder)).misfits()
+    assert {part for part, said in told.items() if said} == {"vocoder"} and "conv_pre.bias is [3]" in told["vocoder"]
 
 
 # -- the order of events -----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from transformers import T5Config
 
 from configs.registry import ConfigError
 from configs.schema import presets
-from encoders.weights import WeightsError
+from encoders.weights import WeightsError, compare, shapes_of
 from generators.base import GenerationRequest, UnsupportedRequest
 from generators.engine import Job, denoise
 from generators.tango import Tango
@@ -134,8 +134,9 @@ def test_the_true_size_takes_every_key_of_the_public_files(name: str, tmp_path: 
     (tmp_path / "vae_config.json").write_text(json.dumps({"scale_factor": 0.9227914214134216}))
     backend = Tango(name, {"checkpoint": str(tmp_path)}, MediaStore(tmp_path / "store"), tmp_path)
     weights = empty_state("tango_main")
-    parts = backend._assemble(weights, empty_state("tango_vae"))
-    assert next(parts.unet.parameters()).is_meta and backend.max_seconds == 10.24
+    matched = backend.matched(lambda path: weights if "main" in path.name else empty_state("tango_vae"))
+    fit = {part: str(compare(shapes_of(network), shapes_of(tensors))) for part, (network, tensors, _) in matched.items()}
+    assert len(fit) == 4 and set(fit.values()) == {"everything fits"} and backend.max_seconds == 10.24
     assert all(key.startswith(("unet.", "text_encoder.")) for key in weights)
     assert keys("tango_stft", true_size=True)["mel_basis"] == (64, 513)  # the file that only training needs
 
@@ -146,7 +147,7 @@ def test_the_true_size_takes_every_key_of_the_public_files(name: str, tmp_path: 
 def test_a_sound_is_the_same_alone_and_among_eight(loaded: Tango) -> None:
     said = ["a dog barks", "rain on the tin roof and thunder and birds", "piano", "thunder"]
     requests = [
-        GenerationRequest(prompt=said[i % 4], seconds=(1.0, 0.5)[i % 2], seed=i, steps=2 + i % 2, negative_prompt="rain" * (i % 3))
+        GenerationRequest(prompt=said[i % 4], seconds=(1.0, 0.5)[i % 2], seed=i, steps=1 + i % 2, negative_prompt="rain" * (i % 3))
         for i in range(8)
     ]
     together = _sounds(loaded, requests, 8)
@@ -186,7 +187,9 @@ def test_missing_files_are_named_without_torch(tmp_path: Path) -> None:
         "print(t.readiness().reason); print('torch' in sys.modules or 'diffusers' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert "pytorch_model_main.bin" in said[0] and "loa models pull tango2" in said[0] and said[1] == "False"
+    assert "pytorch_model_main.bin (4.8 GB)" in said[0] and "licence: CC BY-NC-SA 4.0" in said[0]
+    assert "flan-t5-large/config.json (1 kB)" in said[0]
+    assert "loa models pull tango2" in said[0] and said[1] == "False"
 
 
 def test_a_checkpoint_grown_from_stable_diffusion_is_refused(tmp_path: Path, build: Make) -> None:
@@ -200,7 +203,9 @@ def test_a_damaged_setting_and_half_a_file_are_named(tmp_path: Path, build: Make
     folder = write_tango(tmp_path / "it")
     state = torch.load(folder / "pytorch_model_main.bin", weights_only=True)
     torch.save({key: value for key, value in state.items() if "mid_block" not in key}, folder / "pytorch_model_main.bin")
-    with pytest.raises(WeightsError, match=r"pytorch_model_main\.bin does not fit under 'unet\.': the file is incomplete.*mid_block"):
+    told = build(checkpoint=str(folder)).misfits()
+    assert "mid_block" in told.pop("unet") and set(told.values()) == {""}
+    with pytest.raises(WeightsError, match=r"pytorch_model_main\.bin \(unet\) does not fit: the file is incomplete.*mid_block"):
         build(checkpoint=str(folder)).load()
     (folder / "main_config.json").write_text("{")
     with pytest.raises(ConfigError, match=r"main_config\.json cannot be read as JSON"):
