@@ -14,8 +14,9 @@ from media.audio import Audio
 
 KINDS = frozenset({"variation", "inpaint", "extend", "remove"})
 FADE_S = 0.06  # length of a crossfade; it lies inside the region that is made anew
-CONTEXT_S = 0.3  # on either side of a region, where the decoder's loss of level is measured
-GAIN_DB = 6.0  # the most that the level of a new part is corrected
+SEAM_S = 0.1  # on either side of a seam, where levels are compared
+RELAX_S = 0.4  # how far into the new part its level is led towards that of the old one
+GAIN_DB = 12.0  # the most that the level of a new part is corrected
 TAIL_S = 0.12  # of a sound that is extended: its last moment is made again, since nothing follows it to fade into
 
 
@@ -73,12 +74,13 @@ def free_frames(regions: list[tuple[float, float]], frames: int, frame_s: float)
     return free
 
 
-def joined(source: Audio, made: Audio, rebuilt: Audio, regions: list[tuple[float, float]]) -> Audio:
+def joined(source: Audio, made: Audio, regions: list[tuple[float, float]]) -> Audio:
     """``made`` inside the regions, ``source`` outside, bit for bit; the crossfades lie inside.
 
+    Near a seam the new part is led to the level of the old one (the decoder loses some, and other words are louder or softer).
+
     Args:
-        source: [1, S]. made: [1, T], T >= S, the whole sound as the generator made it. rebuilt: [1, S], the source through the
-            decoder alone: what the decoder takes from its level is given back to the new part.
+        source: [1, S]. made: [1, T], T >= S, the whole sound as the generator made it.
 
     Returns: [1, T].
     """
@@ -86,25 +88,30 @@ def joined(source: Audio, made: Audio, rebuilt: Audio, regions: list[tuple[float
     out = np.zeros(total, np.float32)
     have = min(source.samples.shape[1], total)
     out[:have] = source.samples[0, :have]
-    old = out.copy()
+    old, seam = out.copy(), round(SEAM_S * rate)
     for start, end in regions:
         first, last = round(start * rate), min(round(end * rate), total)
-        before = _gain(source, rebuilt, first - round(CONTEXT_S * rate), first)
-        after = _gain(source, rebuilt, last, last + round(CONTEXT_S * rate))
-        before, after = before or after or 1.0, after or before or 1.0
-        new = made.samples[0, first:last] * np.geomspace(before, after, last - first, dtype=np.float32)
-        fade = min(round(FADE_S * rate), (last - first) // 2)
-        rise = np.ones(last - first, np.float32)
+        new, rise, fade = made.samples[0, first:last], np.ones(last - first, np.float32), min(round(FADE_S * rate), (last - first) // 2)
+        gain_db = np.zeros(last - first)
+        led = min(round(RELAX_S * rate), (last - first) // 2)
         if first > 0:
             rise[:fade] = _ramp(fade)
+            gain_db[:led] += _missing_db(old[max(first - seam, 0) : first], new[:seam]) * _led(led, seam)
         if last < have:
             rise[len(rise) - fade :] = _ramp(fade)[::-1]
+            gain_db[len(rise) - led :] += _missing_db(old[last : last + seam], new[len(new) - seam :]) * _led(led, seam)[::-1]
+        new = (new * 10 ** (gain_db / 20)).astype(np.float32)
         out[first:last] = np.clip(_faded(old[first:last], new, rise), -1, 1)
     return Audio(out[None], rate)
 
 
 def _ramp(n: int) -> np.ndarray:
     return ((np.arange(n, dtype=np.float32) + 1) / (n + 1)).astype(np.float32)
+
+
+def _led(n: int, held: int) -> np.ndarray:
+    """1 for ``held`` samples, then down to 0 at ``n``."""
+    return np.clip((n - np.arange(n)) / max(n - held, 1), 0, 1)
 
 
 def _faded(old: np.ndarray, new: np.ndarray, rise: np.ndarray) -> np.ndarray:
@@ -118,13 +125,9 @@ def _faded(old: np.ndarray, new: np.ndarray, rise: np.ndarray) -> np.ndarray:
     return ((old * np.cos(angle) + new * np.sin(angle)) * np.where(mixing, weight, 1.0)).astype(np.float32)
 
 
-def _gain(source: Audio, rebuilt: Audio, first: int, last: int) -> float | None:
-    """By how much the decoder is too quiet between two samples, within ``GAIN_DB``; None where there is nothing to measure."""
-    first, last = max(first, 0), min(last, source.samples.shape[1], rebuilt.samples.shape[1])
-    if last - first < source.sample_rate // 50:
-        return None
-    levels = [float(np.sqrt(np.mean(a.samples[0, first:last].astype(np.float64) ** 2))) for a in (source, rebuilt)]
+def _missing_db(old: np.ndarray, new: np.ndarray) -> float:
+    """By how many decibels the new samples are softer than the old ones, within ``GAIN_DB``; 0 where either is silent."""
+    levels = [float(np.sqrt(np.mean(x.astype(np.float64) ** 2))) if len(x) else 0.0 for x in (old, new)]
     if min(levels) < 1e-4:
-        return None
-    most = 10 ** (GAIN_DB / 20)
-    return min(max(levels[0] / levels[1], 1 / most), most)
+        return 0.0
+    return float(np.clip(20 * np.log10(levels[0] / levels[1]), -GAIN_DB, GAIN_DB))
