@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from encoders.base import EncoderMissing
 from encoders.clap import Anchors, AudioLabeller, AudioTower, clip_mel
@@ -87,3 +88,15 @@ def test_labels_are_a_softmax_over_the_classes(labeller: AudioLabeller) -> None:
 def test_a_folder_without_a_tower_says_so(tmp_path: Path) -> None:
     with pytest.raises(EncoderMissing, match="audio_tower"):
         AudioLabeller(tmp_path).encode([Audio(noise(1), 16_000)])
+
+
+def test_written_anchors_point_where_they_did_and_older_files_are_read(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((40, 384)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    anchors = Anchors(tuple(f"phrase {i}" for i in range(40)), ("a", "b") * 20, vectors)
+    anchors.write(tmp_path)
+    again = Anchors.read(tmp_path)
+    assert again.texts == anchors.texts and again.labels == anchors.labels
+    assert np.abs(again.vectors @ vectors.T - vectors @ vectors.T).max() < 2e-3
+    save_file({"vectors": torch.from_numpy(vectors).half()}, tmp_path / "vectors.safetensors")
+    assert np.abs(Anchors.read(tmp_path).vectors - vectors).max() < 1e-3
