@@ -24,6 +24,7 @@ import torch
 
 from evaluation import probes, steering
 from evaluation.cost import SECONDS, STEPS, peak_mb, real_time_factors, size_mb
+from evaluation.j2 import read_prompts as read_j2_prompts
 from evaluation.judge import SHIPPED, Judge, mel_of, ranks
 from evaluation.making import ROWS, Maker, OnProgress, Recipe, makers, one_thread, open_checkpoint
 from evaluation.metrics import bootstrap_interval
@@ -419,6 +420,7 @@ def examine(listener: Listener, scale: Scale, real: Real, second_reason: str = "
         known = {name: clips for name, clips in real.recordings.items() if listener.judge.labels.answer(name, "recorded")}
         recorded |= listener.ceilings(known, "recorded")[0]
 
+    row |= unknown_to_training(listener, scale)
     steered, readings = steer(listener, scale, real)
     return Examined(
         {
@@ -465,6 +467,25 @@ def second_figures(second: CrossJudge | None, verdicts: Mapping[str, Verdicts], 
         "j2_ceiling_top1": second.figures["top1"],
         "j2_classes": len(second.names),
         "j2_asked": len({second.label_of(name, "procedural") for name in verdicts["j2 paraphrases"].names}),
+    }
+
+
+def unknown_to_training(listener: Listener, scale: Scale) -> dict[str, Any]:
+    """Instruments and speech, which only J2 can name: among how many of its first 5 they are."""
+    second = listener.second
+    asked = [row for row in read_j2_prompts()[:: scale.probe_stride] if second is not None and second.label_of(row.name, "recorded")]
+    if second is None or not asked:
+        return {"j2_music": None}
+    trials = ask(asked, scale.seeds, STEPS)
+    logits = second.logits(heard(listener.maker.sounds("instruments and speech", [trial.request for trial in trials])))
+    answers = [str(second.label_of(trial.name, "recorded")) for trial in trials]
+    places = ranks(logits, second.names, answers, second.names)
+    told = Verdicts(tuple(t.name for t in trials), tuple(t.group for t in trials), places, tuple(t.request.seed for t in trials))
+    return {
+        "j2_music": round(told.share(5), 4),
+        "j2_music_top1": round(told.share(1), 4),
+        "j2_music_interval": told.interval(5),
+        "j2_music_per_class": told.by_class(5),
     }
 
 

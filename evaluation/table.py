@@ -32,6 +32,7 @@ LINES: tuple[tuple[str, str], ...] = (
     ("  reconstructed", "j2_recon"),
     ("  unseen paraphrases", "j2"),
     ("  recorded paraphrases", "recorded.j2"),
+    ("  instruments and speech", "j2_music"),
     ("pictures and videos, top-5", ""),
     ("  pictures", "pictures_top5"),
     ("  videos", "videos_top5"),

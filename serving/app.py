@@ -10,12 +10,15 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +39,7 @@ from generators.base import (
 from generators.pool import Pool
 from media.audio import Audio, read_audio, read_tags, write_audio
 from media.image import load_image
-from media.refs import MediaError, MediaRef, MediaStore, write_whole
+from media.refs import MediaError, MediaRef, MediaStore, UnreadableMedia, write_whole
 from media.video import sample_frames
 
 if TYPE_CHECKING:
@@ -369,18 +372,26 @@ def bench_nano(
     work: Path | None = None,
     jobs: int | None = None,
     clips: Path | None = None,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    make_j2: bool = False,
+    on_progress: Callable[[str, int, int], None] = lambda stage, done, of: None,
 ) -> dict[str, Any]:
     """The figures of ``loa bench nano``; what evaluation may not know (training) is handed in here.
 
     Args:
+        make_j2: download the sources of judge J2 and train it, where it was not built yet.
         checkpoints: folders; by default the one that ships with loa.
         clips: a folder by ``python -m training.data``, whose held-out recordings are then judged too.
         work, jobs: as in ``evaluation.nano.run``; by default nothing is kept and each processor works.
     """
+    from evaluation.j2 import CrossJudge
     from evaluation.making import processors
     from evaluation.nano import FULL, QUICK, run
 
+    home = load_config().home
+    built = (j2_folder(home) / "figures.json").is_file()
+    if make_j2 and not built:
+        build_j2(home, on_progress)
+        built = True
     return run(
         checkpoints or [nano_folder()],
         QUICK if quick else FULL,
@@ -388,9 +399,68 @@ def bench_nano(
         synthesise=synthesised,
         staged=staged,
         recordings=held_out_recordings(clips) if clips else None,
+        second=CrossJudge.load(j2_folder(home)) if built else None,
+        second_reason="judge J2 is not built: loa bench nano --build-j2 downloads 0.6 GB of Debian packages and trains it",
         work=work,
         jobs=jobs or processors(),
     )
+
+
+class _PackageSounds:
+    """A Debian package as judge J2 reads it; training knows how packages and sounds are opened."""
+
+    def __init__(self, files: Any) -> None:
+        self._files = files
+
+    def read(self, path_in_package: str) -> bytes:
+        data: bytes = self._files.read(path_in_package)
+        return data
+
+    def sound(self, path_in_package: str) -> np.ndarray:
+        from training.recordings import RecordingsError, decoded, trimmed
+
+        try:
+            return trimmed(decoded(self._files.read(path_in_package)))
+        except RecordingsError as error:
+            raise UnreadableMedia(str(error)) from error
+
+
+def build_j2(home: Path, on_progress: Callable[[str, int, int], None]) -> None:
+    """Download the packages of judge J2 (0.6 GB, one on disk at a time), train it, write it to LOA_HOME.
+
+    Raises:
+        RecordingsError: no Debian system, or a package cannot be had; the message says what to do.
+    """
+    from evaluation import j2
+    from training import recordings
+
+    recordings.require_tools()
+
+    @contextmanager
+    def open_package(name: str, scratch: Path) -> Iterator[_PackageSounds]:
+        with recordings.debian_package(name, scratch) as files:
+            yield _PackageSounds(files)
+
+    play = played if find_spec("tinysoundfont") else None
+    j2.build(j2_folder(home), open_package, play, on_progress)
+
+
+def played(soundfont: bytes, instrument: str, seed: int) -> np.ndarray:
+    """5.12 s of a melody drawn from ``seed``, mono 16 kHz, by another soundfont than training's."""
+    from training.data import SAMPLES, SECONDS
+    from training.music import MOODS, Piece, Player, compose
+
+    draw = np.random.default_rng([seed, *instrument.encode()])
+    with TemporaryDirectory() as place:
+        path = Path(place, "font.sf2")
+        path.write_bytes(soundfont)
+        piece = Piece(str(draw.choice(list(MOODS))), instrument, "", int(draw.integers(60, 160)), backed=False, drums=False)
+        return Player(path).play(piece, compose(piece, draw, SECONDS), SECONDS)[:SAMPLES]
+
+
+def j2_folder(home: Path) -> Path:
+    """Where judge J2 lies once it is built."""
+    return home / "judges" / "j2"
 
 
 def synthesised(name: str, seed: int) -> Audio:
