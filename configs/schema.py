@@ -417,7 +417,9 @@ class TrainConfig(_Config):
     """A recipe: sizes and times of all stages. Paths that are not given lie under LOA_HOME/training."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
-    data: Path | None = None  # what `python -m training.data` wrote
+    data: Path | None = None  # what `python -m training.data` wrote; made there where it is missing and 'recordings' is given
+    recordings: Path | None = None  # what `python -m training.recordings` wrote
+    soundfont: Path | None = None  # MuseScore_General_Lite.sf3; without it there is no music
     work: Path | None = None  # states of the stages
     out: Path | None = None  # the checkpoint
     device: Literal["auto", "cpu"] = "auto"
@@ -430,15 +432,12 @@ class TrainConfig(_Config):
     joint: JointStage | None = None
     checkpoint: dict[str, Any] = Field(default_factory=dict)  # fields of loa.json that differ from nano's
 
-    def placed(self, data: Path | None = None, work: Path | None = None, out: Path | None = None) -> TrainConfig:
-        """All three folders named: by the argument, by the file, or by default."""
+    def placed(self, **given: Path | None) -> TrainConfig:
+        """All folders named and absolute: those ``given``, else those of the file, else by default."""
         root = default_home() / "training"
-        folders = {
-            "data": data or self.data or root / "clips",
-            "work": work or self.work or root / self.name,
-            "out": out or self.out or root / self.name / "checkpoint",
-        }
-        return self.model_copy(update={name: folder.expanduser().absolute() for name, folder in folders.items()})
+        usual = {"data": root / "clips", "work": root / self.name, "out": root / self.name / "checkpoint"}
+        chosen = {name: given.get(name) or getattr(self, name) or usual.get(name) for name in (*usual, "recordings", "soundfont")}
+        return self.model_copy(update={name: path.expanduser().absolute() for name, path in chosen.items() if path is not None})
 
 
 def train_config(given: str) -> TrainConfig:

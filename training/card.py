@@ -14,6 +14,7 @@ from safetensors import safe_open
 from configs.schema import TrainConfig
 from training.data import MelSet, recordings
 
+PLACES = ("data", "recordings", "soundfont", "work", "out")  # of one machine, and nobody else's business
 # Licences of what scenes are synthesised from, beside the code in training/.
 SYNTHESISED = {"music": "MuseScore_General_Lite.sf3, MIT", "speech": "hibari-tts, Apache-2.0"}
 
@@ -55,7 +56,7 @@ def write_card(folder: Path, *, config: TrainConfig, clips: MelSet, work: Path, 
             "",
         ]
     )
-    recipe = config.model_dump(mode="json", exclude={"data": True, "work": True, "out": True, "vae": {"start"}, "latent": {"start"}})
+    recipe = config.model_dump(mode="json", exclude={**dict.fromkeys(PLACES, True), "vae": {"start"}, "latent": {"start"}})
     (folder / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
     (folder / "README.md").write_text(text, encoding="utf-8")
 

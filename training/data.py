@@ -271,36 +271,46 @@ class MelSet:
         return np.maximum(out, np.float32(np.log(1e-5)))
 
 
+def make_clips(out: Path, folder: Path, soundfont: Path | None, say: Callable[[str], None]) -> None:
+    """Write all parts into ``out``: recordings from ``folder``, music if there is a ``soundfont``. A part that is there is kept."""
+    out.mkdir(parents=True, exist_ok=True)
+    rows, readable = recordings(), []
+    for index in range(len(rows)):
+        try:
+            read_audio(recording_path(folder, index))
+            readable.append(index)
+        except MediaError as error:
+            say(f"skipped {rows[index]['path_in_package']}: {error}")
+    say(f"{len(rows) - len(readable)} of {len(rows)} recordings skipped")
+    in_split = {split: [i for i in readable if split_of(str(rows[i]["take"])) == split] for split in PLACEMENTS}
+    for part, (first, count) in SEEDS.items():
+        jobs = [(k, s) for s in range(first, first + count) for k in range(len(CLASSES))]
+        _missing_part(procedural_clip, jobs, out / part)
+    for split, count in PLACEMENTS.items():
+        jobs = [(i, s) for i in in_split[split] for s in range(count)]
+        _missing_part(partial(recorded_clip, folder), jobs, out / f"rec_{split}")
+    bench = Bench(folder, tuple(in_split["train"]), soundfont)
+    for part, count in SCENES.items():
+        if part == "music" and soundfont is None:
+            say("no music: give --soundfont")
+            continue
+        _missing_part(partial(scene_clip, bench, part), range(count), out / part)
+    labels = {"procedural": list(CLASSES), "recorded": [row["category"] for row in rows]}
+    (out / "labels.json").write_text(json.dumps(labels))  # written last, so its existence means that all clips are there
+
+
+def _missing_part(make: Callable[[Any], tuple[Any, ...]], jobs: Sequence[Any], stem: Path) -> None:
+    if not Path(f"{stem}.json").is_file():
+        write_part(make, jobs, stem)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write the cached training clips.")
     parser.add_argument("out", type=Path)
     parser.add_argument("--recordings", type=Path, required=True, help="what `python -m training.recordings` wrote")
     parser.add_argument("--soundfont", type=Path, help="MuseScore_General_Lite.sf3, for music")
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    rows, readable = recordings(), []
-    for index in range(len(rows)):
-        try:
-            read_audio(recording_path(given.recordings, index))
-            readable.append(index)
-        except MediaError as error:
-            print(f"skipped {rows[index]['path_in_package']}: {error}", file=sys.stderr)
-    print(f"{len(rows) - len(readable)} of {len(rows)} recordings skipped", file=sys.stderr)
-    in_split = {split: [i for i in readable if split_of(str(rows[i]["take"])) == split] for split in PLACEMENTS}
-    for part, (first, count) in SEEDS.items():
-        jobs = [(k, s) for s in range(first, first + count) for k in range(len(CLASSES))]
-        write_part(procedural_clip, jobs, given.out / part)
-    for split, count in PLACEMENTS.items():
-        jobs = [(i, s) for i in in_split[split] for s in range(count)]
-        write_part(partial(recorded_clip, given.recordings), jobs, given.out / f"rec_{split}")
-    bench = Bench(given.recordings, tuple(in_split["train"]), given.soundfont)
-    for part, count in SCENES.items():
-        if part == "music" and given.soundfont is None:
-            print("no music: give --soundfont", file=sys.stderr)
-            continue
-        write_part(partial(scene_clip, bench, part), range(count), given.out / part)
-    labels = {"procedural": list(CLASSES), "recorded": [row["category"] for row in rows]}
-    (given.out / "labels.json").write_text(json.dumps(labels))
+    make_clips(given.out, given.recordings, given.soundfont, partial(print, file=sys.stderr))
     return 0
 
 

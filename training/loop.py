@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from configs.registry import ConfigError
 from configs.schema import LoopConfig
+from media.refs import write_whole
 from training.spectrograms import write_spectrograms
 
 LossFn = Callable[[int], dict[str, Tensor]]
@@ -139,13 +140,13 @@ def room_named(path: Path) -> Iterator[None]:
         raise OutOfRoom(f"no room to write {path}; what was there is whole: free some space, then go on with --resume") from error
 
 
-def write_whole(path: Path, write: Callable[[Any], object]) -> None:
-    """``write(handle)`` fills a file that appears whole or not at all, and is on the disk when it appears."""
+def save_whole(state: object, path: Path) -> None:
+    """torch.save that appears whole or not at all, and is on the disk when it appears."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
         with room_named(path), open(part, "wb") as handle:
-            write(handle)
+            torch.save(state, handle)
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(part, path)
@@ -154,13 +155,10 @@ def write_whole(path: Path, write: Callable[[Any], object]) -> None:
         raise
 
 
-def save_whole(state: object, path: Path) -> None:
-    """torch.save that appears whole or not at all."""
-    write_whole(path, lambda handle: torch.save(state, handle))
-
-
-def write_json(value: object, path: Path) -> None:
-    write_whole(path, lambda handle: handle.write((json.dumps(value, indent=1) + "\n").encode()))
+def write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with room_named(path):
+        write_whole(path, text.encode())
 
 
 def settings_of(loop: Loop[LoopConfig]) -> dict[str, Any]:
@@ -201,7 +199,7 @@ def _cut_log(path: Path, step: int) -> None:
     """Drop rows of steps that a kill undid and that will be made again."""
     if path.exists():
         kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-        write_whole(path, lambda handle: handle.write("".join(line + "\n" for line in kept).encode()))
+        write_text(path, "".join(line + "\n" for line in kept))
 
 
 # -- the loop ----------------------------------------------------------------------------------------------------------
@@ -324,7 +322,7 @@ def train(
         if state.is_main_process:
             _cut_log(folder / "log.jsonl", training.step)
     elif state.is_main_process:
-        write_json(settings_of(loop), folder / "config.json")
+        write_text(folder / "config.json", json.dumps(settings_of(loop), indent=1) + "\n")
     state.wait_for_everyone()
     saved = logged = training.spent
     means = Means()
@@ -357,7 +355,7 @@ def train(
     if state.is_main_process and not finished(folder):
         training.save(path)
         summary = {"steps": training.step, "minutes": round(training.spent / 60, 3), "processes": state.num_processes}
-        write_json(summary | {"last": last_row(folder)}, folder / "done.json")
+        write_text(folder / "done.json", json.dumps(summary | {"last": last_row(folder)}, indent=1) + "\n")
     state.wait_for_everyone()
     return training.ema.shadow
 

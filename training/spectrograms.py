@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from media.refs import write_whole
 
 LOWEST, HIGHEST = -11.5, 2.0  # natural logarithm: the floor of media.mel and a loud partial
 # Dark violet over red and orange to light yellow; lightness rises evenly, so that grey prints keep the order.
@@ -40,6 +41,4 @@ def write_spectrograms(mels: Sequence[np.ndarray], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     data = io.BytesIO()
     Image.fromarray(stack(mels)).save(data, "PNG", optimize=True)
-    part = path.with_suffix(".part")
-    part.write_bytes(data.getvalue())
-    os.replace(part, path)
+    write_whole(path, data.getvalue())

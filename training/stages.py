@@ -30,7 +30,7 @@ from generators.engine import Job, denoise
 from training.audiomae import build_audiomae, train_audiomae
 from training.autoencoder import build_vae, train_vae, whiten
 from training.card import write_card
-from training.data import MelSet, recordings, split_of
+from training.data import MelSet, make_clips, recordings, split_of
 from training.export import check_replaceable, export
 from training.joint import train_joint
 from training.latent import build_scheduler, build_unet, encode_latents, train_unet, without_envelope, written_loas
@@ -86,6 +86,8 @@ class Recipe:
             self._check(stages)
             if stage == "all":
                 check_replaceable(self.out)
+            self._make_missing_clips()
+            self._check_states(stages)
             self._say_what_is_missing()
             for name in stages:
                 if not finished(self.folder(name)):
@@ -121,15 +123,23 @@ class Recipe:
         for stage in stages:
             if self._section(stage) is None:
                 raise ConfigError(f"the recipe '{self.config.name}' has no stage '{stage}'; add the section '{stage}:' to it")
-            if (self.folder(stage) / "state.pt").exists():
-                if not self.resume:
-                    raise ConfigError(f"{self.folder(stage)} holds a state already: go on with --resume, or give another --work folder")
-                check_same(self.folder(stage), settings_of(self._loop(stage)))
+            if (self.folder(stage) / "state.pt").exists() and not self.resume:
+                raise ConfigError(f"{self.folder(stage)} holds a state already: go on with --resume, or give another --work folder")
             missing = [need for need in NEEDS[stage] if need not in stages and not finished(self.folder(need))]
             if missing:
-                raise ConfigError(
-                    f"'{stage}' needs '{missing[0]}', which {self.work} does not hold; run 'loa train {missing[0]}' first"
-                )
+                raise ConfigError(f"'{stage}' needs '{missing[0]}', which {self.work} does not hold; 'loa train {missing[0]}' makes it")
+        source = self.config.recordings
+        if source is not None and not source.is_dir():
+            raise ConfigError(f"no folder {source}; 'python -m training.recordings {source}' fetches the recordings")
+        if source is None and not all((self.data / f"{part}.json").is_file() for part in ("proc", "rec_train")):
+            raise ConfigError(
+                f"no clips in {self.data}; --recordings DIR makes them, of what 'python -m training.recordings DIR' fetched"
+            )
+
+    def _check_states(self, stages: list[str]) -> None:
+        for stage in stages:
+            if (self.folder(stage) / "state.pt").exists():
+                check_same(self.folder(stage), settings_of(self._loop(stage)))
 
     def _section(self, stage: str) -> LoopConfig | None:
         section: LoopConfig | None = getattr(self.config, stage)
@@ -164,11 +174,13 @@ class Recipe:
     def folder(self, stage: str) -> Path:
         return self.work / stage
 
+    def _make_missing_clips(self) -> None:
+        with self.state.main_process_first():
+            if self.config.recordings is not None and not (self.data / "labels.json").is_file():
+                make_clips(self.data, self.config.recordings, self.config.soundfont, self.on_log)
+
     @cached_property
     def clips(self) -> MelSet:
-        for part in ("proc", "rec_train"):
-            if not (self.data / f"{part}.json").is_file():
-                raise ConfigError(f"no clips in {self.data}; make them with 'python -m training.data {self.data} --recordings DIR'")
         try:
             return MelSet.open(self.data)
         except (OSError, ValueError, KeyError, IndexError) as error:

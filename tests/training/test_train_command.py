@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -24,7 +25,9 @@ from generators.base import GenerationRequest
 from media.mel import MelSpec, log_mel
 from media.refs import MediaStore
 from serving import cli
+from training import data as training_data
 from training import loop as training_loop
+from training import stages as training_stages
 from training.captions import captions_of
 from training.data import recordings, split_of
 from training.loop import Loop, train
@@ -68,7 +71,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     """Every stage of the smallest recipe, and its checkpoint."""
     place = tmp_path_factory.mktemp("tiny")
-    recipe = Recipe(train_config("tiny").placed(clips, place / "work", place / "checkpoint"))
+    recipe = Recipe(train_config("tiny").placed(data=clips, work=place / "work", out=place / "checkpoint"))
     recipe.run("all")
     return recipe
 
@@ -111,6 +114,27 @@ def test_a_typo_names_the_field(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert all(word in err for word in ["mine.yaml", *words])
 
 
+def test_missing_clips_are_made_first_and_unreadable_recordings_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One clip a part; of two recordings in the folder one is no sound."""
+    rows = [dict(row) for row in recordings() if split_of(str(row["take"])) == "train"][:2]
+    (tmp_path / "recordings").mkdir()
+    soundfile.write(
+        tmp_path / "recordings" / str(rows[0]["file"]), np.sin(np.arange(16_000) / 9), 16_000, format="OGG", subtype="VORBIS"
+    )
+    (tmp_path / "recordings" / str(rows[1]["file"])).write_bytes(b"OggS no more")
+    for module in (training_data, training_stages):
+        monkeypatch.setattr(module, "recordings", lambda: rows)
+    monkeypatch.setattr(training_data, "SEEDS", {"proc": (0, 1)})
+    monkeypatch.setattr(training_data, "CLASSES", dict(list(CLASSES.items())[:1]))
+    monkeypatch.setattr(training_data, "SCENES", {"paced": 1})
+    lines: list[str] = []
+    config = train_config("tiny").placed(data=tmp_path / "clips", recordings=tmp_path / "recordings", work=tmp_path / "work")
+    told = Recipe(config, on_log=lines.append).run("vae")
+    assert told["skipped_clips"] == 1 and told["stages"]["vae"]["steps"] == 2
+    assert f"skipped {rows[1]['path_in_package']}" in lines[0] and "1 of 2 recordings skipped" in lines[1]
+    assert json.loads((tmp_path / "clips" / "rec_train.json").read_text()) == [[0, seed] for seed in range(4)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -119,6 +143,7 @@ def test_a_typo_names_the_field(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["all", "--config", "no-such.yaml"], "cannot read the config no-such.yaml"),
         (["joint", "--config", "nano-cpu"], "no stage 'joint'"),
         (["all", "--config", "tiny", "--data", "no/clips"], "no clips in"),
+        (["all", "--config", "tiny", "--recordings", "no/recordings"], "python -m training.recordings"),
         (["latent", "--config", "audioldm2"], "'audiomae.model.frames and bins' is (1024, 128), and (512, 64) would fit"),
     ],
 )
@@ -231,7 +256,7 @@ def test_a_folder_that_is_no_checkpoint_is_not_replaced(clips: Path, tmp_path: P
 def test_killed_in_the_middle_of_a_stage_the_recipe_ends_with_the_same_weights(
     trained: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = train_config("tiny").placed(trained.data, tmp_path / "work", tmp_path / "out")
+    config = train_config("tiny").placed(data=trained.data, work=tmp_path / "work", out=tmp_path / "out")
     advance, calls = training_loop.Training.advance, list[int]()
 
     def dies(self: Any, *given: Any) -> Any:
