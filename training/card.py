@@ -92,8 +92,9 @@ def _stages(config: TrainConfig, work: Path) -> Iterator[tuple[object, ...]]:
         section = getattr(config, path.parent.name, None)
         if section is not None:
             done = json.loads(path.read_text())
+            name = path.parent.name + (" (from an earlier checkpoint)" if getattr(section, "start", None) else "")
             last = ", ".join(f"{k} {v:.4g}" for k, v in done["last"].items() if k not in ("step", "minutes", "lr", "skipped"))
-            yield path.parent.name, done["steps"], f"{done['minutes']:.2f}", done["processes"], section.batch, section.precision, last
+            yield name, done["steps"], f"{done['minutes']:.2f}", done["processes"], section.batch, section.precision, last
 
 
 def _sources(clips: MelSet) -> Iterator[tuple[object, ...]]:

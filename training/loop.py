@@ -26,6 +26,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast, reduce
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from configs.registry import ConfigError
 from configs.schema import LoopConfig
@@ -111,10 +112,12 @@ class Ema:
     @torch.no_grad()
     def update(self, modules: nn.ModuleDict, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
+        averaged = [(self.shadow[key], value) for key, value in modules.state_dict().items() if value.dtype.is_floating_point]
+        get_ema_multi_avg_fn(decay)(
+            [shadow for shadow, _ in averaged], [value for _, value in averaged], None
+        )  # few kernels, not hundreds
         for key, value in modules.state_dict().items():
-            if value.dtype.is_floating_point:
-                self.shadow[key].lerp_(value, 1 - decay)
-            else:
+            if not value.dtype.is_floating_point:
                 self.shadow[key].copy_(value)
 
 

@@ -72,6 +72,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self.state = PartialState(cpu=self.config.device == "cpu")
+        if self.state.device.type == "cuda":  # shapes never change within a stage; losses in float32 need no more than TF32
+            torch.backends.cudnn.benchmark = True
+            torch.set_float32_matmul_precision("high")
 
     # -- what is asked ------------------------------------------------------------------------------------------------
     def run(self, stage: str) -> dict[str, Any]:
@@ -322,7 +325,7 @@ class Recipe:
         labels = list(self.bank.rows)[:: max(1, len(self.bank.rows) // PICTURED)][:PICTURED]
         first, text = self.bank.conditions([int(self.bank.rows[label][0]) for label in labels])
         text = moved(text, device)
-        loa = writer.to(device)(moved(first, device), text)
+        loa = moved(writer.to(device)(moved(first, device), text), device)
         control = envelope_channels(None, *size.sample_size, size.in_channels - size.out_channels - 1).to(device)
         jobs = [
             Job(
