@@ -12,6 +12,7 @@ from typing import Any
 
 from generators.base import (
     Backend,
+    CheckpointMissing,
     Generated,
     GenerationRequest,
     UnknownName,
@@ -62,7 +63,7 @@ class Pool:
             backend = self.get(name)
             try:
                 backend.check(request)
-            except UnsupportedRequest as refusal:
+            except (UnsupportedRequest, CheckpointMissing) as refusal:  # who is not here cannot even say what it takes
                 refusals.append(str(refusal))
                 continue
             state = backend.readiness()
