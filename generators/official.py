@@ -48,7 +48,10 @@ class OfficialBackend(Backend):
     tasks: ClassVar[frozenset[str]] = frozenset({"sound"})
 
     # -- what a backend writes ------------------------------------------------------------------------------------
-    required: ClassVar[tuple[tuple[str, ...], ...]]  # files below the folder; of each group one is enough
+    @property
+    @abstractmethod
+    def required(self) -> tuple[tuple[str, ...], ...]:
+        """Files below the folder; of each group one is enough."""
 
     @property
     @abstractmethod
@@ -167,7 +170,7 @@ class OfficialBackend(Backend):
 
         digest = hashlib.sha256()
         for path in self._found():
-            digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0" + bytes.fromhex(sha256_of(path)))
+            digest.update(path.name.encode() + b"\0" + bytes.fromhex(sha256_of(path)))
         return digest.hexdigest()
 
     def identity(self) -> dict[str, Any]:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from generators.official import Parts, Read
 
 TEXT_LENGTH = 512  # tokens; FLAN-T5's limit
-T5_FOLDERS = ("flan-t5-large", "t5")
 HOP = 160  # samples a mel frame
 DOWN = 4  # mel frames a latent frame
 # configs/diffusion_model_config.json of the official repository: Stable Diffusion 2.1's U-Net with 8 channels.
@@ -98,14 +97,12 @@ class Tango(OfficialBackend):
         latent_frames: int = Field(default=256, ge=8, le=4096, multiple_of=8)  # that the U-Net was trained on; always all are made
 
     options: Options
-    required = (
-        ("main_config.json",),
-        ("pytorch_model_main.bin",),
-        ("vae_config.json",),
-        ("pytorch_model_vae.bin",),
-        tuple(f"{folder}/config.json" for folder in T5_FOLDERS),
-        tuple(f"{folder}/{name}" for folder in T5_FOLDERS for name in ("tokenizer.json", "spiece.model")),
-    )
+
+    @property
+    def required(self) -> tuple[tuple[str, ...], ...]:
+        named = ("main_config.json", "pytorch_model_main.bin", "vae_config.json", "pytorch_model_vae.bin")
+        vocabularies = tuple(f"{folder}/{name}" for folder in self._t5_places for name in ("tokenizer.json", "spiece.model"))
+        return (*((name,) for name in named), tuple(f"{folder}/config.json" for folder in self._t5_places), vocabularies)
 
     @property
     def max_seconds(self) -> float:
@@ -169,8 +166,17 @@ class Tango(OfficialBackend):
         del self._parts
 
     @property
+    def _t5_places(self) -> tuple[str, ...]:
+        """Where FLAN-T5's small files may lie: in a folder of its usual name, or where ``main_config.json`` says."""
+        try:
+            said = str(self._json("main_config.json").get("text_encoder_name") or "")
+        except ConfigError:  # missing or damaged, which is said elsewhere
+            said = ""
+        return ("flan-t5-large", *([said] if said and said != "google/flan-t5-large" else []))
+
+    @property
     def _t5(self) -> Path:
-        return next(self.folder / name for name in T5_FOLDERS if (self.folder / name / "config.json").is_file())
+        return next(self.folder / place for place in self._t5_places if (self.folder / place / "config.json").is_file())
 
     @cached_property
     def _vae_file(self) -> _VaeFile:

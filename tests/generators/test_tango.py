@@ -199,6 +199,16 @@ def test_a_checkpoint_grown_from_stable_diffusion_is_refused(tmp_path: Path, bui
         build(checkpoint=str(tmp_path / "it")).load()
 
 
+def test_the_words_of_t5_are_also_found_where_the_settings_say(tmp_path: Path, build: Make) -> None:
+    folder = write_tango(tmp_path / "it")
+    (folder / "flan-t5-large").rename(tmp_path / "words")
+    assert "flan-t5-large/config.json" in build(checkpoint=str(folder)).readiness().reason
+    settings = json.loads((folder / "main_config.json").read_text())
+    (folder / "main_config.json").write_text(json.dumps({**settings, "text_encoder_name": str(tmp_path / "words")}))
+    backend = build(checkpoint=str(folder))
+    assert backend.readiness().ready and set(backend.misfits().values()) == {""} and backend.fingerprint()
+
+
 def test_a_damaged_setting_and_half_a_file_are_named(tmp_path: Path, build: Make) -> None:
     folder = write_tango(tmp_path / "it")
     state = torch.load(folder / "pytorch_model_main.bin", weights_only=True)
