@@ -25,7 +25,7 @@ ROWS = {name: row for name, row in presets().items() if row.kind == "audio"}
 TINY_ENCODERS = {"imagebind": tiny_imagebind, "audiomae": tiny_audiomae, "clap": tiny_clap, "flan-t5": tiny_t5}
 TINY = {"tiny-nano": tiny_nano, "tiny-audioldm2": tiny_audioldm2}
 # Rows that differ from another one by their weights alone, which are not here.
-TWINS = dict.fromkeys(("audioldm2-large", "audioldm2-music", "audioldm2-speech-ljspeech"), pytest.mark.slow)
+TWINS = dict.fromkeys(("audioldm2-large", "audioldm2-music", "audioldm2-speech-ljspeech", "tango2"), pytest.mark.slow)
 # Backend -> what writes a small official folder, and the options that go with its size.
 PORTS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
     "tango": (write_tango, {"latent_frames": 56}),
