@@ -33,6 +33,7 @@ class WeightFile(_Config):
     """A file that a row needs, below the row's folder ``LOA_HOME/checkpoints/NAME``."""
 
     path: str = Field(max_length=200, pattern=r"^[\w-][\w. -]*(/[\w-][\w. -]*)*$")  # relative; no part of it begins with a dot
+    whole: bool = False  # all files of the hub's own list that begin with ``path``: a folder, or a file and its parts
     bytes: int = Field(gt=0)  # exact where ``sha256`` is given; else about what its parameters take
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     # "owner/name[@revision][:path there]" on the hub, an https address of the file, or "by hand: " and where a person gets it

@@ -197,6 +197,7 @@ class Backend(ABC):
     _loaded: bool = field(default=False, init=False, repr=False)
 
     Options: ClassVar[type[BaseModel]]
+    draws: ClassVar[bool] = True  # whether another seed gives another sound
     version: ClassVar[str] = "1"  # raise it when the same request starts to give another sound
 
     def __post_init__(self) -> None:

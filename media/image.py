@@ -50,6 +50,17 @@ def load_image(path: Path) -> np.ndarray:
         raise UnreadableMedia("the picture cannot be decoded; give a whole PNG, JPEG or WEBP file") from None
 
 
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Pixels [H, W, 3] uint8 as a PNG file; equal pixels give equal bytes."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    made = BytesIO()
+    Image.fromarray(pixels).save(made, "PNG")
+    return made.getvalue()
+
+
 def _upright(picture: Picture) -> Picture:
     from PIL import Image
 

@@ -208,3 +208,21 @@ def sample_frames(path: Path, count: int) -> list[np.ndarray]:
     """``count`` frames [H, W, 3] uint8, spread evenly over the video. Raises as ``frames_at``."""
     seconds = probe(path).seconds
     return frames_at(path, [seconds * (k + 0.5) / count for k in range(count)])
+
+
+def encode_frames(frames: np.ndarray, fps: float) -> bytes:
+    """Frames [N, H, W, 3] uint8 as a silent MP4 (H.264; even width and height); equal frames give equal bytes."""
+    from fractions import Fraction
+    from io import BytesIO
+
+    import av
+
+    made = BytesIO()
+    with av.open(made, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "18", "threads": "1"})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return made.getvalue()
