@@ -253,10 +253,15 @@ class Training:
         parts = {"modules": self.modules.state_dict(), "optimizer": self.optimizer.state_dict(), "ema": self.ema.shadow}
         save_whole(parts | {"step": self.step, "spent": self.spent}, path)
 
+    def finish(self, path: Path) -> None:
+        """Keep the average alone: a finished training never goes on."""
+        save_whole({"ema": self.ema.shadow, "step": self.step, "spent": self.spent}, path)
+
     def restore(self, path: Path, device: torch.device) -> None:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        self.modules.load_state_dict(stored["modules"])
-        self.optimizer.load_state_dict(stored["optimizer"])
+        self.modules.load_state_dict(stored.get("modules", stored["ema"]))
+        if "optimizer" in stored:
+            self.optimizer.load_state_dict(stored["optimizer"])
         self.ema.shadow = {key: value.to(device) for key, value in stored["ema"].items()}
         self.step, self.spent = stored["step"], stored["spent"]
 
@@ -356,7 +361,7 @@ def train(
                 loop.on_log(f"stopped after step {training.step}; --resume goes on from there")
                 raise KeyboardInterrupt
     if state.is_main_process and not finished(folder):
-        training.save(path)
+        training.finish(path)
         summary = {"steps": training.step, "minutes": round(training.spent / 60, 3), "processes": state.num_processes}
         write_text(folder / "done.json", json.dumps(summary | {"last": last_row(folder)}, indent=1) + "\n")
     state.wait_for_everyone()

@@ -128,7 +128,7 @@ def test_the_autoencoder_learns_with_a_critic_that_joins_later(tmp_path: Path) -
     log = rows(tmp_path)
     assert ["critic" in row for row in log] == [False] * 20 + [True] * 4
     assert np.mean([row["l1"] for row in log[-4:]]) < 0.8 * np.mean([row["l1"] for row in log[:4]])
-    state = torch.load(tmp_path / "state.pt", weights_only=True)["modules"]
+    state = torch.load(tmp_path / "state.pt", weights_only=True)["ema"]
     torch.manual_seed(0)
     build_vae(SMALL)
     fresh = mel_critics(4).state_dict()

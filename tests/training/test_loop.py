@@ -144,6 +144,16 @@ def test_a_finished_run_trains_no_further(tmp_path: Path) -> None:
     assert same(train(again, regression(again, seen=steps), Loop(CONFIG), tmp_path), first) and steps == []
 
 
+def test_a_finished_training_keeps_the_average_alone(tmp_path: Path) -> None:
+    modules = network()
+    with pytest.raises(Killed):
+        train(modules, regression(modules, 15), Loop(CONFIG), tmp_path)
+    assert {"modules", "optimizer", "ema"} <= torch.load(tmp_path / "state.pt", weights_only=True).keys()
+    average = train(modules, regression(modules), Loop(CONFIG), tmp_path)
+    kept = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert kept.keys() == {"ema", "step", "spent"} and same(kept["ema"], average)
+
+
 @pytest.mark.parametrize(
     ("changed", "about", "words"),
     [
