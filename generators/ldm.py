@@ -1,15 +1,17 @@
-"""Weights under the names of the latent-diffusion codebase, told to the modules of diffusers and transformers.
+"""What the latent-diffusion codebase calls and counts its own way, told to the modules of diffusers and transformers: keys, and steps.
 
-Knows key names. Does not know files, sizes or which system a checkpoint belongs to. Nothing is renamed by guess: a key that no rule
-knows keeps its name, and ``encoders.weights.load_into`` then says so.
+Knows names and step numbers. Does not know files, sizes or which system a checkpoint belongs to. Nothing is renamed by guess: a key
+that no rule knows keeps its name, and ``encoders.weights.load_into`` then says so.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
+from diffusers import DDIMScheduler
 from torch import Tensor
 
 _RESNET = {
@@ -133,6 +135,22 @@ def without_weight_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """What lies under ``prefix``, without it."""
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+class LdmDdim(DDIMScheduler):
+    """DDIM with that codebase's steps: every ``1000 // steps``-th one from 1 on, also where that makes more of them than asked.
+
+    >>> schedule = LdmDdim()
+    >>> schedule.set_timesteps(6)
+    >>> schedule.timesteps.tolist()
+    [997, 831, 665, 499, 333, 167, 1]
+    """
+
+    def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
+        super().set_timesteps(num_inference_steps, device)
+        last = self.config.num_train_timesteps
+        # Some numbers of steps (3, 9, 27, …) would come out at 1000 itself, where the official code stops with an error.
+        self.timesteps = torch.arange(1, last, last // num_inference_steps, device=device).flip(0)
 
 
 def _renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:

@@ -6,8 +6,8 @@ The folder holds what the official repositories keep under ``useful_ckpts`` besi
     make-an-audio-2/  useful_ckpts/{maa2.ckpt,bigvgan/{args.yml,best_netG.pt}}       bert/…  t5/{config.json,tokenizer.json}
 
 Left as it is officially: texts are padded to 77 and read without a mask; the latent is as long as the official scripts make it for
-whole seconds. Not taken over: a sound that came out short was padded on both sides (here the latent is made long enough); a number of
-steps that does not divide 1000 ran more steps than asked (the spacing, ``1000 // steps``, is the same here).
+whole seconds; a number of steps that does not divide 1000 runs one or more steps beyond it. Not taken over: a sound that came out short
+was padded on both sides (here the latent is made long enough).
 
 Version 2 also reads the order of events, ``<dog barking& start>@<rain& end>``. Officially ChatGPT writes it; see ``structured``.
 """
@@ -152,9 +152,9 @@ class _MakeAnAudio(OfficialBackend):
         return parse(inner(self._config, "params", *path), kind, f"{self.folder}: {'.'.join(path)}")
 
     def scheduler(self) -> Any:
-        from diffusers import DDIMScheduler
+        from generators.ldm import LdmDdim
 
-        return DDIMScheduler(
+        return LdmDdim(
             beta_schedule="scaled_linear",  # linear in the square root
             beta_start=0.00085,
             beta_end=0.012,

@@ -11,7 +11,7 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from torch import nn
 
 from encoders.weights import shapes_of
-from generators.ldm import autoencoder_names, autoencoder_state, below, hifigan_state, unet_names, unet_state
+from generators.ldm import LdmDdim, autoencoder_names, autoencoder_state, below, hifigan_state, unet_names, unet_state
 from tests.ports import drawn_state, empty_state, keys
 
 
@@ -103,3 +103,14 @@ def test_the_unet_class_takes_the_renamed_state_whole() -> None:
         cross_attention_dim=24,
     )
     unet.load_state_dict(unet_state(below(drawn_state(keys("maa1")), "model.diffusion_model.")), strict=True)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 30, 100, 150, 500, 999])
+def test_steps_are_spaced_as_the_codebase_spaces_them(steps: int) -> None:
+    schedule = LdmDdim(clip_sample=False, steps_offset=1, set_alpha_to_one=False)
+    schedule.set_timesteps(steps)
+    official = [t + 1 for t in range(0, 1000, 1000 // steps)]
+    assert schedule.timesteps.tolist() == [t for t in official[::-1] if t < 1000]
+    made = schedule.step(torch.zeros(1, 2), schedule.timesteps[-1], torch.ones(1, 2)).prev_sample
+    ends = schedule.alphas_cumprod[0] / schedule.alphas_cumprod[1]  # the last step ends at the first noise level, not at none
+    assert made == pytest.approx(torch.ones(1, 2) * ends.sqrt())
