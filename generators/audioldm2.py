@@ -75,7 +75,7 @@ class LoaConfig(BaseModel):
     solver: Literal["ddim", "dpmpp_2m", "unipc"] = "ddim"
     eta: float = Field(default=0.0, ge=0, le=1)  # share of fresh noise in DDIM's steps
     candidates: int = Field(default=1, ge=1, le=16)  # made and ranked where a request asks for no number of its own
-    sizes: dict[str, dict[str, Any]] = {}  # of a ``.pth`` whose parts differ from the public ones (generators.audioldm_layouts)
+    sizes: dict[str, dict[str, Any]] = Field(default_factory=dict)  # of a ``.pth`` whose parts are not as large as the public ones
     anchor_cosine: float | None = Field(default=None, ge=0, le=1)  # nano: how near a known phrase must be to be said beside the prompt
     head: Literal["vocoder", "griffin_lim"] = "vocoder"  # what turns the mel into sound
     envelope: bool = False  # the U-Net reads a loudness curve beside the latent (generators.conditioning.envelope_channels)

@@ -45,6 +45,7 @@ class Layout:
     projection: Config | None = None
     phonemes: Config | None = None
     schedule: Config = field(default_factory=lambda: SCHEDULE)
+    averaged: bool = False  # AudioLDM and MusicLDM sample with the averaged weights that their files also hold, AudioLDM 2 does not
     prefixes: Mapping[str, str] = field(default_factory=dict)  # of clap, ranking, t5, gpt2, projection, phonemes
 
     def resized(self, sizes: Mapping[str, Config]) -> Layout:
@@ -158,6 +159,7 @@ def _audioldm(channels: int, head: int, base: bool) -> Layout:
         unet=_unet(levels, channels=channels, head=head, film=True),  # "cross" attention over itself
         **_LDM_16K,
         clap=_clap(base),
+        averaged=True,
         prefixes={"clap": "cond_stage_model.model.", "ranking": "cond_stage_model.model."},
     )
 
@@ -270,9 +272,9 @@ def filled(layout: Layout, part: str, state: Mapping[str, Tensor], where: str) -
 
 # -- keys -------------------------------------------------------------------------------------------------------------
 def state_of(layout: Layout, part: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of one part of an official file under the names of our modules. Kept averages (``model_ema``) are not read."""
+    """The tensors of one part of an official file under the names of our modules."""
     if part == "unet":
-        held = below(state, "model.diffusion_model.")
+        held = averaged(state) if layout.averaged else below(state, "model.diffusion_model.")
         film = {"film_emb." + name: "class_embedding." + name for name in ("weight", "bias")}
         return unet_state({key: value for key, value in held.items() if key not in film}) | {
             film[key]: held[key] for key in film if key in held
@@ -291,6 +293,12 @@ def state_of(layout: Layout, part: str, state: Mapping[str, Tensor]) -> dict[str
     if part == "phonemes":
         return phonemes_state(held)
     return held
+
+
+def averaged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The U-Net's weights, the averages over training in their place where the file holds them (their names have lost all dots)."""
+    plain = below(state, "model.diffusion_model.")
+    return {key: state.get("model_ema." + f"diffusion_model.{key}".replace(".", ""), value) for key, value in plain.items()}
 
 
 def projection_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -223,13 +223,7 @@ class HubConditioner:
         return [float(torch.cosine_similarity(self._heard(sound), words, dim=0)) for sound in sounds]
 
     def _heard(self, sound: Audio) -> Tensor:
-        """CLAP's projected audio vector [D]."""
-        extract = self._parts.feature_extractor
-        mono = resample(sound, extract.sampling_rate).samples.mean(0)[: extract.nb_max_samples]  # longer ones it cuts by chance
-        features = extract(mono, sampling_rate=extract.sampling_rate, return_tensors="pt")
-        out = self._parts.ranker.get_audio_features(**features)
-        vector: Tensor = out if isinstance(out, Tensor) else out.pooler_output
-        return vector[0]
+        return clap_sound(self._parts.ranker, self._parts.feature_extractor, sound)
 
     @torch.no_grad()
     def _written(self, words: str, length: int = 0) -> tuple[Condition, Condition]:
@@ -238,24 +232,46 @@ class HubConditioner:
         loa = self._cache.get(("loa", words, str(length)), lambda: self._writer()(self.clap(words), text))
         return loa, padded(text, self._length)
 
-    @torch.no_grad()
     def clap(self, words: str, model: Any = None) -> Condition:
         """CLAP's projected text vector [1, 1, D]; the authors' files hold a second CLAP that ranks."""
-        model = model or self._parts.text_encoder
-        longest = model.config.text_config.max_position_embeddings - 2  # RoBERTa counts from 2
-        tokens = self._parts.tokenizer([words], max_length=longest, truncation=True, return_tensors="pt")
-        out = model.get_text_features(tokens.input_ids, attention_mask=tokens.attention_mask)
-        vector: Tensor = out if isinstance(out, Tensor) else out.pooler_output
+        vector = clap_words(model or self._parts.text_encoder, self._parts.tokenizer, words)
         return Condition("clap", vector[:, None], torch.ones(1, 1, dtype=torch.bool))
 
-    @torch.no_grad()
     def t5(self, words: str, length: int = 0) -> Condition:
         """FLAN-T5's last hidden states [1, L, D]: as long as the text, or padded to ``length`` where that is more."""
-        own = len(self._parts.tokenizer_2(words, truncation=True, max_length=self._length).input_ids)
-        how = {"padding": "max_length", "truncation": True, "max_length": max(own, length)}
-        tokens = self._parts.tokenizer_2([words], return_tensors="pt", **how)
-        states = self._parts.text_encoder_2(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
-        return Condition("t5", states, tokens.attention_mask.bool())
+        return t5_words(self._parts.text_encoder_2, self._parts.tokenizer_2, words, longest=self._length, length=length)
+
+
+@torch.no_grad()
+def clap_words(model: Any, tokenizer: Any, words: str) -> Tensor:
+    """CLAP's unit vector [1, D] of a text, read unpadded. Folders of AudioLDM hold the text tower alone."""
+    whole = hasattr(model, "get_text_features")
+    longest = (model.config.text_config if whole else model.config).max_position_embeddings - 2  # RoBERTa counts from 2
+    tokens = tokenizer([words], max_length=longest, truncation=True, return_tensors="pt")
+    if not whole:
+        return torch.nn.functional.normalize(model(tokens.input_ids, attention_mask=tokens.attention_mask).text_embeds, dim=-1)
+    out = model.get_text_features(tokens.input_ids, attention_mask=tokens.attention_mask)
+    vector: Tensor = out if isinstance(out, Tensor) else out.pooler_output
+    return vector
+
+
+@torch.no_grad()
+def clap_sound(model: Any, extract: Any, sound: Audio) -> Tensor:
+    """CLAP's unit vector [D] of a sound."""
+    mono = resample(sound, extract.sampling_rate).samples.mean(0)[: extract.nb_max_samples]  # longer ones it cuts by chance
+    features = extract(mono, sampling_rate=extract.sampling_rate, return_tensors="pt")
+    out = model.get_audio_features(**features)
+    vector: Tensor = out if isinstance(out, Tensor) else out.pooler_output
+    return vector[0]
+
+
+@torch.no_grad()
+def t5_words(model: Any, tokenizer: Any, words: str, *, longest: int, length: int = 0) -> Condition:
+    """T5's last hidden states [1, L, D] of a text cut to ``longest`` tokens: at its own length, or padded to ``length``."""
+    own = len(tokenizer(words, truncation=True, max_length=longest).input_ids)
+    tokens = tokenizer([words], return_tensors="pt", padding="max_length", truncation=True, max_length=max(own, length))
+    states = model(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+    return Condition("t5", states, tokens.attention_mask.bool())
 
 
 class SpeechConditioner(HubConditioner):

@@ -1,17 +1,20 @@
-"""Tiny checkpoints of AudioLDM's family beside those of tests/fakes.py: speech."""
+"""Tiny checkpoints of AudioLDM's family beside those of tests/fakes.py: speech, AudioLDM and MusicLDM."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AudioLDM2UNet2DConditionModel
+from diffusers import AudioLDM2UNet2DConditionModel, UNet2DConditionModel
 from diffusers.pipelines.audioldm2.modeling_audioldm2 import AudioLDM2ProjectionModel
-from transformers import VitsConfig, VitsModel, VitsTokenizer
+from torch import nn
+from transformers import ClapFeatureExtractor, ClapTextModelWithProjection, VitsConfig, VitsModel, VitsTokenizer
 
 from generators.phonemes import SYMBOLS
-from tests.fakes import PUBLIC, awaken, tiny_audioldm2
+from tests.fakes import PUBLIC, _bpe, _clap, _scheduler, _vae, _vocoder, awaken, tiny_audioldm2
+from tests.official_weights import Recording, small_sizes, weight, write_tokenizers
 
 LETTERS = 30  # numbers of a transcript
 
@@ -72,3 +75,64 @@ def tiny_speech(folder: Path, seed: int = 0) -> Path:
     vocab.unlink()
     (folder / "loa.json").write_text(json.dumps(PUBLIC | {"loa_tokens": 8}))
     return folder
+
+
+def tiny_audioldm(folder: Path, *, whole_clap: bool) -> dict[str, Any]:
+    """A folder of AudioLDM (CLAP's text tower alone) or of MusicLDM (both towers) as diffusers saves it; gives its parts.
+
+    Weights are drawn by key, so that a recording of diffusers' pipelines and this folder hold the same ones.
+    """
+    parts: dict[str, Any] = {
+        "unet": UNet2DConditionModel(
+            sample_size=16,
+            in_channels=4,
+            out_channels=4,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            attention_head_dim=(1, 2),
+            cross_attention_dim=(8, 16),
+            norm_num_groups=4,
+            class_embed_type="simple_projection",
+            projection_class_embeddings_input_dim=16,
+            class_embeddings_concat=True,
+        ),
+        "vae": _vae((8, 16, 16)),
+        "vocoder": _vocoder(),
+        "text_encoder": _clap() if whole_clap else ClapTextModelWithProjection(_clap().config.text_config),
+    }
+    for part, network in parts.items():
+        draw(network, part)
+        network.eval().requires_grad_(False).save_pretrained(folder / part)
+    parts |= {"scheduler": _scheduler("epsilon"), "tokenizer": _bpe(folder)}
+    if whole_clap:
+        parts["feature_extractor"] = ClapFeatureExtractor(
+            feature_size=8, sampling_rate=16_000, hop_length=640, max_length_s=1, truncation="rand_trunc", padding="repeatpad"
+        )
+    for part in ("scheduler", "tokenizer", "feature_extractor"):
+        if part in parts:
+            parts[part].save_pretrained(folder / part)
+    kind = "MusicLDMPipeline" if whole_clap else "AudioLDMPipeline"
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+    return parts
+
+
+def small_audioldm(folder: Path, layout: str) -> dict[str, Any]:
+    """A small checkpoint of a layout of generators/audioldm.py, and the options that go with its size."""
+    if layout not in ("48k", "16k-t5"):
+        tiny_audioldm(folder, whole_clap=layout == "musicldm")
+        return {}
+    recording = Recording(f"audioldm2_{layout.replace('-', '_')}")
+    write_tokenizers(folder)
+    torch.save({"state_dict": recording.state()}, folder / "audioldm2.pth")
+    return {"sizes": small_sizes(recording)}
+
+
+@torch.no_grad()
+def draw(network: nn.Module, name: str) -> None:
+    """Weights by key; those that words go through are larger, so that one shallow layer already tells prompts apart."""
+    gain = 3.0 if name == "text_encoder" else 1.0
+    for key, value in network.state_dict().items():
+        if value.is_floating_point() and not key.endswith(("mean", "scale")):
+            value.copy_(weight(f"{name}.{key}", tuple(value.shape)) * (gain if value.ndim > 1 else 1.0))

@@ -66,6 +66,9 @@ class Recording:
                 state[key] = self["swin_index"].long()
             elif key.endswith("num_batches_tracked"):
                 state[key] = torch.zeros((), dtype=torch.long)
+            elif key.startswith("model.diffusion_model.") and self.note["settings"].get("averaged"):
+                name = "model_ema." + key.removeprefix("model.").replace(".", "")
+                state[name] = weight("averaged:" + key, tuple(self.shapes[key]))
         return state | {"scale_factor": torch.tensor(self.note["settings"]["scale_factor"])}
 
 
@@ -82,10 +85,10 @@ def small_sizes(recording: Recording) -> dict[str, dict[str, Any]]:
             "down_block_types": ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in deep],
             "up_block_types": ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(deep)],
             "attention_head_dim": [width // unet["num_head_channels"] for width in levels],
-            "cross_attention_dim": [[None, *unet["context_dim"]]] * len(levels),
+            "cross_attention_dim": [[None, *unet["context_dim"]]] * len(levels) if "context_dim" in unet else levels,
         },
         "vae": {
-            "block_out_channels": [vae["ch"] * times for times in vae.get("ch_mult", [1, 2, 4])],
+            "block_out_channels": [vae["ch"] * times for times in ([1, 2, 4, 8] if recording.note["layout"] == "48k" else [1, 2, 4])],
             "layers_per_block": vae["num_res_blocks"],
         },
         "vocoder": told["vocoder"],

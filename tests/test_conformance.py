@@ -15,7 +15,7 @@ from encoders.base import Encoder
 from encoders.clap import NANO
 from generators.base import Backend
 from media.refs import MediaStore
-from tests.audioldm_fakes import tiny_speech
+from tests.audioldm_fakes import small_audioldm, tiny_speech
 from tests.conformance import BackendSuite, EncoderSuite, Subject
 from tests.encoder_fakes import tiny_audiomae, tiny_clap, tiny_imagebind, tiny_t5
 from tests.fakes import tiny_audioldm2, tiny_nano
@@ -25,7 +25,9 @@ ROWS = {name: row for name, row in presets().items() if row.kind == "audio"}
 TINY_ENCODERS = {"imagebind": tiny_imagebind, "audiomae": tiny_audiomae, "clap": tiny_clap, "flan-t5": tiny_t5}
 TINY = {"tiny-nano": tiny_nano, "tiny-audioldm2": tiny_audioldm2}
 # Rows that differ from another one by their weights alone, which are not here.
-TWINS = dict.fromkeys(("audioldm2-large", "audioldm2-music", "audioldm2-speech-ljspeech", "tango2"), pytest.mark.slow)
+TWINS = dict.fromkeys(
+    ("audioldm-m", "audioldm-l", "audioldm2-large", "audioldm2-music", "audioldm2-speech-ljspeech", "tango2"), pytest.mark.slow
+)
 # Backend -> what writes a small official folder, and the options that go with its size.
 PORTS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
     "tango": (write_tango, {"latent_frames": 56}),
@@ -61,6 +63,8 @@ class TestBackends(BackendSuite):
             speaks = row.options.get("layout") == "speech"
             (tiny_nano if row.name == "nano" else tiny_speech if speaks else tiny_audioldm2)(home / "checkpoints" / "tiny", 0)
             options = {"checkpoint": "tiny"}
+        elif row.backend == "audioldm" and not build(row, {}, store, home).readiness().ready:
+            options = small_audioldm(home / "checkpoints" / row.name, str(row.options["layout"]))
         elif row.backend in PORTS and not build(row, {}, store, home).readiness().ready:
             write, options = PORTS[row.backend]
             write(home / "checkpoints" / row.name)
