@@ -81,22 +81,22 @@ class Loop(Generic[Stage]):
         return number // self.state.num_processes
 
     def ahead(self, draw: Callable[[int], Drawn]) -> Callable[[int], Drawn]:
-        """``draw`` called one number early in a thread, while a card computes; as it is where there is no card."""
+        """``draw`` called some numbers early in threads, while a card computes; as it is where there is no card."""
         return draw if self.device.type == "cpu" else Ahead(draw, self.state.num_processes)
 
 
 class Ahead(Generic[Drawn]):
-    """``draw(number)``, with the draw of ``number + stride`` begun. A draw depends on its number alone, so nothing changes."""
+    """``draw(number)``, with the next draws begun in threads. A draw depends on its number alone, so nothing changes."""
 
-    def __init__(self, draw: Callable[[int], Drawn], stride: int) -> None:
-        self.draw, self.stride = draw, stride
-        self.thread = ThreadPoolExecutor(1)
+    def __init__(self, draw: Callable[[int], Drawn], stride: int, depth: int = 4) -> None:
+        self.draw, self.stride, self.depth = draw, stride, depth
+        self.threads = ThreadPoolExecutor(depth)
         self.begun: dict[int, Future[Drawn]] = {}
 
     def __call__(self, number: int) -> Drawn:
-        now = self.begun.pop(number, None) or self.thread.submit(self.draw, number)
-        self.begun = {number + self.stride: self.thread.submit(self.draw, number + self.stride)}
-        return now.result()
+        wanted = range(number, number + (self.depth + 1) * self.stride, self.stride)
+        self.begun = {n: self.begun.get(n) or self.threads.submit(self.draw, n) for n in wanted}
+        return self.begun[number].result()
 
 
 class Ema:
@@ -112,13 +112,12 @@ class Ema:
     @torch.no_grad()
     def update(self, modules: nn.ModuleDict, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        averaged = [(self.shadow[key], value) for key, value in modules.state_dict().items() if value.dtype.is_floating_point]
-        get_ema_multi_avg_fn(decay)(
-            [shadow for shadow, _ in averaged], [value for _, value in averaged], None
-        )  # few kernels, not hundreds
-        for key, value in modules.state_dict().items():
-            if not value.dtype.is_floating_point:
-                self.shadow[key].copy_(value)
+        live = modules.state_dict()
+        averaged = [key for key, value in live.items() if value.dtype.is_floating_point]
+        # All at once: a few kernels, where one a tensor would be hundreds.
+        get_ema_multi_avg_fn(decay)([self.shadow[key] for key in averaged], [live[key] for key in averaged], None)
+        for key in live.keys() - averaged:
+            self.shadow[key].copy_(live[key])
 
 
 def learning_rate(config: LoopConfig, step: int, share_done: float) -> float:

@@ -269,10 +269,10 @@ def test_draws_made_ahead_are_the_same_draws() -> None:
         begun.append(number)
         return number * number
 
-    ahead = Ahead(draw, 2)
+    ahead = Ahead(draw, 2, depth=2)
     assert [ahead(number) for number in (3, 5, 7, 20)] == [9, 25, 49, 400]
-    ahead.thread.shutdown()
-    assert begun == [3, 5, 7, 9, 20, 22]
+    ahead.threads.shutdown()
+    assert sorted(begun) == [3, 5, 7, 9, 11, 20, 22, 24]  # each once
 
 
 def test_a_model_comes_back_averaged_and_is_found_again(tmp_path: Path) -> None:

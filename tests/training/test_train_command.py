@@ -279,6 +279,32 @@ def test_killed_in_the_middle_of_a_stage_the_recipe_ends_with_the_same_weights(
     assert all(torch.equal(value, states[1]["ema"][key]) for key, value in states[0]["ema"].items())
 
 
+def test_ctrl_c_saves_and_leaves_with_130(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    advance = training_loop.Training.advance
+
+    def interrupted(self: Any, *given: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return advance(self, *given)
+
+    arguments = ["audiomae", "--config", "tiny", "--data", clips, "--work", tmp_path]
+    monkeypatch.setattr(training_loop.Training, "advance", interrupted)
+    code, _, err = loa(capsys, *arguments)
+    assert code == 130 and "stopped after step 1; --resume" in err
+    monkeypatch.setattr(training_loop.Training, "advance", advance)
+    code, out, _ = loa(capsys, *arguments, "--resume", "--json")
+    assert code == 0 and json.loads(out)["stages"]["audiomae"]["steps"] == 2
+
+
+def test_a_full_disk_is_one_line(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "audiomae").mkdir()
+    (tmp_path / "audiomae" / "state.pt.part").symlink_to("/dev/full")
+    code, out, err = loa(capsys, "audiomae", "--config", "tiny", "--data", clips, "--work", tmp_path)
+    assert code == 1 and out == "" and "no room to write" in err.splitlines()[-1] and "--resume" in err
+    assert not (tmp_path / "audiomae" / "done.json").exists()
+
+
 # -- several processes ------------------------------------------------------------------------------------------------
 TWO = """
 import sys
