@@ -140,8 +140,7 @@ def to_message(turn: Turn) -> HumanMessage:
 def media_of(message: BaseMessage) -> tuple[MediaRef, ...]:
     """The media that a message carries: attachments of a person, or what a tool made."""
     if message.type == "tool":
-        sound = sound_of(message)
-        return (sound.media,) if sound else ()
+        return tuple(sound.media for sound in sounds_of(message)) + tuple(file.media for file in files_of(message))
     if message.type != "human" or isinstance(message.content, str):
         return ()
     return tuple(ref for ref in map(from_block, message.content) if ref is not None)
@@ -159,7 +158,11 @@ def described(ref: MediaRef) -> str:
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound that a tool made in this thread, and the request that made it (``GenerationRequest`` as JSON)."""
+    """A sound that a tool made in this thread, and the request that made it (``GenerationRequest`` as JSON).
+
+    ``artifact`` is ``{"tool", "asked_backend", "parent", "change", "generated"}``; ``restored`` means that the tool made
+    nothing and went back to a sound that was there.
+    """
 
     media: MediaRef
     request: dict[str, Any]
@@ -167,13 +170,55 @@ class Sound:
     seconds: float
     sample_rate: int
     artifact: dict[str, Any]
+    restored: bool = False
+
+    @property
+    def change(self) -> str:
+        """What is different from the sound that it came from; "" for one that came from none."""
+        return str(self.artifact.get("change") or "")
+
+
+@dataclass(frozen=True)
+class File:
+    """A medium that is no new sound: an export, a video with its soundtrack, a picture. ``artifact`` is ``{"tool", "file"}``."""
+
+    media: MediaRef
+    seconds: float
+    artifact: dict[str, Any]
+
+
+def sounds_of(message: BaseMessage) -> tuple[Sound, ...]:
+    """The sounds that a tool message brings, in order; none where the tool failed or made none."""
+    artifact = _artifact(message)
+    if "compared" in artifact:
+        shared = {key: value for key, value in artifact.items() if key != "compared"}
+        each = [{**shared, **entry} for entry in artifact["compared"] if "generated" in entry]
+        return tuple(sound for sound in map(_sound, each) if sound is not None)
+    sound = _sound(artifact)
+    return (sound,) if sound else ()
 
 
 def sound_of(message: BaseMessage) -> Sound | None:
-    """The sound that a tool message brings; None where the tool failed or made none."""
+    """The first sound that a tool message brings."""
+    return next(iter(sounds_of(message)), None)
+
+
+def files_of(message: BaseMessage) -> tuple[File, ...]:
+    """The files that a tool message brings, in order."""
+    artifact = _artifact(message)
+    found = artifact.get("files") or ()
+    return tuple(
+        File(MediaRef.model_validate(f["media"]), float(f["seconds"]), {"tool": artifact.get("tool"), "file": f}) for f in found
+    )
+
+
+def _artifact(message: BaseMessage) -> dict[str, Any]:
     artifact = getattr(message, "artifact", None)
-    if message.type != "tool" or getattr(message, "status", "") != "success" or not isinstance(artifact, dict):
-        return None
+    done = message.type == "tool" and getattr(message, "status", "") == "success"
+    return artifact if done and isinstance(artifact, dict) else {}
+
+
+def _sound(artifact: dict[str, Any]) -> Sound | None:
     made = artifact.get("generated")
     if not isinstance(made, dict):
         return None
@@ -184,23 +229,115 @@ def sound_of(message: BaseMessage) -> Sound | None:
         made["seconds"],
         made["sample_rate"],
         artifact,
+        bool(artifact.get("restored")),
     )
+
+
+# -- versions ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Version:
+    """A sound's place in the tree. ``number`` counts from 1 in the order of making; ``turn`` counts a person's messages."""
+
+    number: int
+    sound: Sound
+    parent: int | None
+    turn: int
+
+
+@dataclass(frozen=True)
+class Versions:
+    """The tree of a thread's sounds, and the way through it.
+
+    ``trail`` holds the numbers that were current, oldest first; its last one is. A new sound is put on top (of several sounds of
+    one turn the last). Going back to the number below the top takes the top off (an undo); going to any other one puts that on
+    top (a new branch starts there).
+    """
+
+    made: tuple[Version, ...] = ()
+    trail: tuple[int, ...] = ()
+
+    @classmethod
+    def read(cls, messages: Iterable[BaseMessage]) -> Versions:
+        made: list[Version] = []
+        trail: list[int] = []
+        turn = 0
+        for message in messages:
+            turn += message.type == "human"
+            for sound in sounds_of(message):
+                known = _newest(made, sound.media.id)
+                if sound.restored and known:
+                    trail = _gone_to(trail, known)
+                    continue
+                parent = _newest(made, str(sound.artifact.get("parent") or ""))
+                if made and trail and made[trail[-1] - 1].turn == turn:
+                    trail.pop()  # three takes are one step
+                made.append(Version(len(made) + 1, sound, parent, turn))
+                trail.append(len(made))
+        return cls(tuple(made), tuple(trail))
+
+    @property
+    def current(self) -> Version | None:
+        """What "it" means."""
+        return self.made[self.trail[-1] - 1] if self.trail else None
+
+    def before(self, steps: int = 1) -> Version | None:
+        """What was current ``steps`` steps ago: where an undo goes. None where there is nothing to go back to."""
+        return self.made[self.trail[-1 - steps] - 1] if len(self.trail) > steps else None
+
+    @property
+    def latest(self) -> tuple[Version, ...]:
+        """The sounds of the last turn that made any, such as three takes of one wish."""
+        return tuple(v for v in self.made if v.turn == self.made[-1].turn)
+
+    def root(self, version: Version) -> Version:
+        """The sound that ``version`` goes back to."""
+        while version.parent is not None:
+            version = self.made[version.parent - 1]
+        return version
+
+    def by_id(self, media_id: str) -> Version | None:
+        """The newest version with that sound."""
+        number = _newest(self.made, media_id)
+        return self.made[number - 1] if number else None
+
+
+def _newest(made: Sequence[Version], media_id: str) -> int | None:
+    return next((v.number for v in reversed(made) if v.sound.media.id == media_id), None)
+
+
+def _gone_to(trail: Sequence[int], number: int) -> list[int]:
+    if trail and trail[-1] == number:
+        return list(trail)
+    if len(trail) > 1 and trail[-2] == number:
+        return list(trail[:-1])
+    return [*trail, number]
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """A thread so far, in order. ``media`` holds each id once: attachments and generated sounds alike."""
+    """A thread so far, in order. ``media`` holds each id once: attachments and generated media alike."""
 
     messages: tuple[BaseMessage, ...] = ()
     media: tuple[MediaRef, ...] = ()
-    sounds: tuple[Sound, ...] = ()
+    versions: Versions = Versions()
 
     @classmethod
     def read(cls, messages: Iterable[BaseMessage]) -> Conversation:
         kept = tuple(messages)
         media = {ref.id: ref for message in kept for ref in media_of(message)}
-        sounds = tuple(s for s in map(sound_of, kept) if s is not None)
-        return cls(kept, tuple(media.values()), sounds)
+        return cls(kept, tuple(media.values()), Versions.read(kept))
+
+    @property
+    def sounds(self) -> tuple[Sound, ...]:
+        """The sounds that were made, in order; what was only gone back to is not repeated."""
+        return tuple(version.sound for version in self.versions.made)
+
+    @property
+    def current(self) -> Sound | None:
+        """The sound that "it" means: the last one made or gone back to."""
+        return self.versions.current.sound if self.versions.current else None
 
     def ref(self, media_id: str) -> MediaRef | None:
         """The medium of this thread with that id; None where the thread has never seen it."""

@@ -37,17 +37,21 @@ from generators.base import (
     canonical_json,
 )
 from generators.pool import Pool
-from media.audio import Audio, read_audio, read_tags, write_audio
+from media.audio import Audio, encode_audio, read_audio, read_tags
 from media.image import load_image
-from media.refs import MediaError, MediaRef, MediaStore, UnreadableMedia, write_whole
+from media.refs import MediaError, MediaRef, MediaStore, MissingMedia, UnreadableMedia, write_whole
 from media.video import sample_frames
+from serving.weights import changed, folder_of, missing_line, readable
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from orchestrator.router import Router
+    from orchestrator.tools import Generator, Offers, Written
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+SUFFIXES = {"audio": SOUND_SUFFIXES, "image": (".png",), "video": (".mp4",)}
+_MIMES = {"wav": "audio/wav", "flac": "audio/flac", "ogg": "audio/ogg", "mp3": "audio/mpeg"}
 FRAMES = 8  # of a video, evenly spaced, to name what is in it
 _MAX_PROVENANCE = 100_000  # characters; a request of 12,000 characters of text fits many times
 
@@ -72,6 +76,7 @@ class Provenance(BaseModel):
     rows: int  # batch bucket
     threads: int | None = None  # of torch; None where torch took no part
     media: str  # id of the sound before it was written in this container
+    lufs: float | None = None  # the loudness that it was written at, where one was asked
 
 
 @dataclass(frozen=True)
@@ -100,14 +105,36 @@ class App:
     @cached_property
     def pool(self) -> Pool:
         runnable = {name: row for name, row in self.rows.items() if row.kind != "published"}
-        return Pool({name: partial(self._make, row) for name, row in runnable.items()})
+        sounding = {name for name, row in runnable.items() if row.kind == "audio"}  # pictures and videos are made when they are named
+        return Pool({name: partial(self._make, row) for name, row in runnable.items()}, self.config.keep_loaded, sounding)
 
     @cached_property
     def router(self) -> Router:
         from orchestrator.router import Router
         from orchestrator.tools import build_tools
 
-        return Router(self.chat_model, build_tools(self._for_tools, self.describe), self.config.home / "threads.sqlite")
+        tools = build_tools(self._for_tools, self.describe, self._offers())
+        return Router(self.chat_model, tools, self.config.home / "threads.sqlite")
+
+    def _offers(self) -> Offers:
+        """What the chat may do besides making and describing sounds; a tool whose backend is not ready is not offered."""
+        from orchestrator.tools import Offers
+
+        def maker(kind: str) -> Generator | None:
+            ready = next((row.name for row in self.rows.values() if row.kind == kind and self.readiness(row).ready), None)
+            return None if ready is None else lambda backend, request, **how: self.generate(request, backend or ready, **how)
+
+        return Offers(
+            seconds_of=lambda ref: read_audio(self.store.path(ref)).seconds,
+            export=self.written,
+            ready=self.ready_for,
+            generate_image=maker("image"),
+            generate_video=maker("video"),
+        )
+
+    def ready_for(self, task: str) -> list[str]:
+        """Names of the rows that could make a sound for ``task`` now, in order of preference."""
+        return [row.name for row in self.rows.values() if row.kind == "audio" and task in row.tasks and self.readiness(row).ready]
 
     @cached_property
     def chat_model(self) -> BaseChatModel:
@@ -130,33 +157,40 @@ class App:
             raise UnknownName("backend", name, [*self.rows, "auto"])
         return self.rows[name]
 
-    def refuse_early(self, backend: str, kinds: Iterable[str], seconds: float) -> None:
+    def refuse_early(self, backend: str, kinds: Iterable[str], seconds: float, edit: str = "") -> None:
         """Refuse what no row that may be asked could do; reads the rows only.
 
         Args:
             backend: a row's name or "auto".
             kinds: of "text", "image", "audio", "video", "condition", "transcript".
             seconds: asked length; a transcript's own length is what its words take, so it is not held against a row.
+            edit: the kind of an edit.
 
         Raises:
             UnknownName, MissingExtra (a row with published numbers only), UnsupportedRequest.
         """
         asked = frozenset(kinds)
         if backend != "auto":
-            why = _why_not(self.row(backend), asked, seconds)
+            why = _why_not(self.row(backend), asked, seconds, edit)
             if why:
                 raise why
+            self.require_ready(backend)
             return
-        refusals = [_why_not(row, asked, seconds) for row in self.rows.values() if row.kind != "published"]
+        refusals = [_why_not(row, asked, seconds, edit) for row in self.rows.values() if row.kind == "audio"]
         if all(refusals):
-            fits = [row for row in self.rows.values() if row.kind != "published" and asked <= row.accepts]
+            if edit and not any(edit in row.edits for row in self.rows.values()):
+                raise UnsupportedRequest(f"no backend here can do the edit '{edit}' ('loa models show NAME' tells a system's edits)")
+            fits = [
+                row for row in self.rows.values() if row.kind == "audio" and asked <= row.accepts and (not edit or edit in row.edits)
+            ]
             if fits:
                 longest = max(fits, key=lambda row: row.max_seconds)
                 raise UnsupportedRequest(
                     f"no backend here makes {seconds:g} s of sound: '{longest.name}' makes the most, "
                     f"{longest.max_seconds:g} s; ask for less"
                 )
-            takes = "; ".join(f"{row.name}: {', '.join(sorted(row.accepts))}" for row in self.rows.values())
+            kinds = {", ".join(sorted(row.accepts)): row.name for row in reversed(self.rows.values()) if row.kind == "audio"}
+            takes = "; ".join(f"{name}: {kind}" for kind, name in kinds.items())
             raise UnsupportedRequest(f"no backend here takes {' and '.join(sorted(asked))} together ({takes})")
 
     def request(self, backend: str = "auto", **fields: Any) -> GenerationRequest:
@@ -166,7 +200,7 @@ class App:
             UnsupportedRequest: a field is out of range, or no row covers the request.
         """
         request = valid_request(**fields)
-        self.refuse_early(backend, kinds_of(request), request.seconds)
+        self.refuse_early(backend, kinds_of(request), request.seconds, edit_of(request))
         return request
 
     # -- making sounds --------------------------------------------------------------------------------------------
@@ -215,7 +249,7 @@ class App:
         cancelled: Callable[[], bool] | None = None,
     ) -> Generated:
         name = backend or self.config.default_backend
-        self.refuse_early(name, kinds_of(request), request.seconds)
+        self.refuse_early(name, kinds_of(request), request.seconds, edit_of(request))
         return self.generate(request, name, on_progress=on_progress, cancelled=cancelled)
 
     def describe(self, ref: MediaRef) -> list[tuple[str, float]]:
@@ -243,20 +277,76 @@ class App:
     def readiness(self, row: BackendConfig) -> Readiness:
         """Whether the row can run here; never raises for what is merely missing."""
         if row.kind == "published":
-            return Readiness(ready=False, reason="published numbers only; nothing to run")
+            return Readiness(ready=False, reason=f"published numbers only: {row.notes}")
         try:
-            return self.pool.get(row.name).readiness()
+            state = self.pool.get(row.name).readiness()
         except (MissingExtra, CheckpointMissing) as missing:
-            return Readiness(ready=False, reason=str(missing))
+            state = Readiness(ready=False, reason=str(missing))
+        folder = folder_of(row, self.config.home)
+        if state.ready or not row.files or any(folder.glob("*")):  # an incomplete folder: its backend knows what lacks
+            return state
+        return state.model_copy(update={"reason": missing_line(row, self.config.home)})
 
-    def export(self, made: Generated, path: Path) -> Path:
+    def files_of(self, row: BackendConfig) -> tuple[list[str], int]:
+        """Where the row's files would lie, and their bytes together."""
+        folder = folder_of(row, self.config.home)
+        return [str(folder / file.path) for file in row.files], sum(file.bytes for file in row.files)
+
+    def verify(self, name: str) -> dict[str, str]:
+        """By part: what is wrong with the row's files; "" where they are whole and fit. Loads no weights.
+
+        Raises:
+            CheckpointMissing: nothing is here to verify. MissingExtra: a row with published numbers only.
+        """
+        row = self.row(name)
+        if why := _why_not(row, frozenset(), 0.0):
+            raise why
+        self.require_ready(name)
+        backend = self.pool.get(name)
+        told = {**changed(row, self.config.home), **readable(backend.readiness().files)}
+        return {**told, **backend.misfits()}
+
+    def require_ready(self, name: str) -> None:
+        """Raises CheckpointMissing where the named row cannot run here, with what it needs; nothing is loaded to find out."""
+        state = self.readiness(self.row(name))
+        if not state.ready:
+            raise CheckpointMissing(state.reason)
+
+    def export(self, made: Generated, path: Path, lufs: float | None = None) -> Path:
         """Write the stored sound to ``path`` in the format of its suffix, whole or not at all, with its provenance.
 
         Raises:
             MediaError: a suffix that is not a sound's, or no such folder.
         """
-        check_output(path)
-        sound = read_audio(self.store.path(made.media), max_seconds=made.seconds + 1.0)
+        check_output(path, made.media.kind)
+        if made.media.kind != "audio":
+            write_whole(path, self.store.path(made.media).read_bytes())
+            return path
+        write_whole(path, self._encoded(made.media, made, path.suffix.lower().lstrip("."), lufs)[0])
+        return path
+
+    def written(self, ref: MediaRef, made: Generated | None, form: str, lufs: float | None) -> Written:
+        """A stored sound as a stored file of another format and loudness; what loa made carries its provenance there too.
+
+        Raises:
+            UnsupportedRequest: a loudness that the sound cannot have. MediaError: the sound or the format cannot be used.
+        """
+        from orchestrator.tools import Written
+
+        data, seconds, note = self._encoded(ref, made, form, lufs)
+        stored = self.store.put_bytes(data, _MIMES[form], "audio")
+        name = (made.request.prompt or made.request.transcript or "sound") if made else "sound"
+        return Written(stored, seconds, (note,) if note else (), {"format": form, "lufs": lufs, "name": name, "of": ref.id})
+
+    def _encoded(self, ref: MediaRef, made: Generated | None, form: str, lufs: float | None) -> tuple[bytes, float, str]:
+        """The bytes of a sound file, its seconds, and what is to be said about its loudness."""
+        sound, remark = read_audio(self.store.path(ref)), ""
+        if lufs is not None:
+            from serving.sounds import at_loudness
+
+            sound, remark = at_loudness(sound, lufs)
+        if made is None:
+            return encode_audio(sound, form), sound.seconds, remark
         note = Provenance(
             loa=loa_version(),
             backend=made.backend,
@@ -265,9 +355,10 @@ class App:
             rows=made.rows,
             threads=_threads(),
             media=made.media.id,
+            lufs=lufs,
         )
-        write_audio(path, sound, {"comment": canonical_json(note)})
-        return path
+        told = note.model_dump(mode="json", exclude={"lufs"} if lufs is None else None)
+        return encode_audio(sound, form, {"comment": canonical_json(told)}), sound.seconds, remark
 
     def replay(
         self,
@@ -282,10 +373,15 @@ class App:
             UnknownName: the backend is not offered here. MissingMedia: a picture or sound that it was made from is
             no longer in the store.
         """
-        self.refuse_early(note.backend, kinds_of(note.request), note.request.seconds)
+        self.refuse_early(note.backend, kinds_of(note.request), note.request.seconds, edit_of(note.request))
+        if note.request.edit is not None and note.request.edit.source not in self.store:
+            raise MissingMedia(
+                f"'{original}' was edited from the sound {note.request.edit.source.id[:19]}…, which is no longer in the store "
+                f"{self.store.root}; 'loa edit' with that sound's file puts it back"
+            )
         made = self.generate(note.request, note.backend, rows=note.rows, on_progress=on_progress)
         same_as = original.read_bytes()
-        self.export(made, output)
+        self.export(made, output, note.lufs)
         if output.read_bytes() == same_as:
             return Replayed(made, output, "")
         if made.fingerprint != note.fingerprint:
@@ -528,15 +624,21 @@ def kinds_of(request: GenerationRequest) -> set[str]:
     return kinds
 
 
-def check_output(path: Path) -> None:
-    """Refuse a path that no sound can be written to, before any work is done.
+def edit_of(request: GenerationRequest) -> str:
+    """The kind of edit that a request asks for; "" for none."""
+    return request.edit.kind if request.edit else ""
+
+
+def check_output(path: Path, kind: str = "audio") -> None:
+    """Refuse a path that no sound (picture, video) can be written to, before any work is done.
 
     Raises:
         MediaError: saying what would be accepted.
     """
-    if path.suffix.lower() not in SOUND_SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES[kind]:
         got = f"'{path.suffix}'" if path.suffix else "no suffix"
-        raise MediaError(f"cannot write '{path}': a sound ends in {', '.join(SOUND_SUFFIXES)}, got {got}")
+        what = {"audio": "a sound", "image": "a picture", "video": "a video"}[kind]
+        raise MediaError(f"cannot write '{path}': {what} ends in {', '.join(SUFFIXES[kind])}, got {got}")
     folder = path.absolute().parent
     if not folder.is_dir():
         raise MediaError(f"cannot write '{path}': there is no folder '{folder}'; make it first")
@@ -577,10 +679,11 @@ def _offered(config: AppConfig) -> dict[str, BackendConfig]:
     return {name: rows[name] for name in config.backends}
 
 
-def _why_not(row: BackendConfig, asked: frozenset[str], seconds: float) -> Exception | None:
+def _why_not(row: BackendConfig, asked: frozenset[str], seconds: float, edit: str = "") -> Exception | None:
     if row.kind == "published":
         return MissingExtra(
-            f"'{row.name}' is a row with published numbers only, there is nothing to run; 'loa models list' shows which rows are ready"
+            f"'{row.name}' is a row with published numbers only, there is nothing to run: {row.notes} "
+            "('loa models list' shows which rows are ready)"
         )
     refused = sorted(asked - row.accepts)
     if refused:
@@ -588,7 +691,10 @@ def _why_not(row: BackendConfig, asked: frozenset[str], seconds: float) -> Excep
             f"backend '{row.name}' takes {', '.join(sorted(row.accepts))}, not {', '.join(refused)}; choose another "
             f"one with --backend ('loa models list' shows what each takes)"
         )
-    if "transcript" not in asked and seconds > row.max_seconds:
+    if edit and edit not in row.edits:
+        known = ", ".join(sorted(row.edits)) or "none"
+        return UnsupportedRequest(f"backend '{row.name}' cannot do the edit '{edit}' (it knows: {known})")
+    if "transcript" not in asked and row.kind != "image" and seconds > row.max_seconds:
         return UnsupportedRequest(f"backend '{row.name}' makes at most {row.max_seconds:g} s, got {seconds:g} s; ask for less")
     return None
 

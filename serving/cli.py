@@ -25,7 +25,6 @@ import typer
 if TYPE_CHECKING:
     from generators.base import Generated
     from media.refs import MediaRef
-    from orchestrator.conversation import Turn
     from serving.app import App
 
 # Set for this process before a heavy library reads them; what the user has set stays.
@@ -41,6 +40,7 @@ ENVIRONMENT = {
     "LANGSMITH_TRACING": "false",
 }
 
+OFFLINE = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")  # the user's own word, before ours above is set
 INTERRUPTED = 130
 MAX_CONDITION = 16_000_000  # bytes; a LOA sequence has some thousand numbers
 
@@ -150,11 +150,26 @@ def chat(
     app = _build(backend)
     from uuid import uuid4
 
-    thread = thread or uuid4().hex[:12]
-    if message is not None:
-        _print_answer(_answer(app, thread, _turn(app, message, files)), as_json)
+    from serving.talk import Talk
+
+    def complain(error: BaseException) -> None:
+        _stopped.clear()
+        _say(_message(error), 0)
+
+    talk = Talk(
+        app,
+        thread or uuid4().hex[:12],
+        as_json=as_json,
+        bar=_bar,
+        name_for=_free_name,
+        complain=complain,
+    )
+    if message is None:
+        talk.run(files)
         return
-    _converse(app, thread, files, as_json)
+    talk.turn(message, files)
+    if not as_json:
+        print(f"(go on with --thread {talk.thread})", file=sys.stderr)
 
 
 @cli.command()
@@ -195,10 +210,11 @@ def generate(
 
     from serving.app import check_output, valid_request
 
-    if output is not None:
-        check_output(output)
     app = _build(backend)
     backend = app.config.default_backend  # what was named, or what the settings say
+    row = None if backend == "auto" else app.row(backend)
+    if output is not None:
+        check_output(output, row.kind if row and row.kind in ("image", "video") else "audio")
     kinds = {kind for kind, _ in attached} | ({"text"} if prompt.strip() else set())
     kinds |= {"transcript"} if transcript is not None else set()
     kinds |= {"condition"} if stored_loa else set()
@@ -225,6 +241,59 @@ def generate(
         made = app.generate(request, backend, on_progress=on_progress, cancelled=_stopped.is_set)
     path = app.export(made, output or _free_name(made))
     _print_sound(made, path, as_json)
+
+
+@cli.command()
+def edit(
+    sound: Annotated[str, typer.Argument(help="A sound file, or the id of a stored sound (sha256:...).")],
+    prompt: Annotated[str, typer.Argument(help="What should be heard; with --kind remove: what goes.")] = "",
+    kind: Annotated[str, typer.Option("--kind", metavar="KIND", help="variation, inpaint, extend or remove.")] = "",
+    strength: Annotated[float, typer.Option("--strength", metavar="S", help="Of a variation: 0 keeps all, 1 forgets all.")] = 0.5,
+    regions: Annotated[list[str] | None, typer.Option("--region", metavar="A:B", help="Of inpaint: seconds.")] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", metavar="S", help="Of extend: the whole new length.")] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Same seed, same sound.")] = 0,
+    steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Denoising steps.")] = None,
+    negative: Annotated[str, typer.Option("--negative", metavar="T", help="What should not be heard.")] = "",
+    backend: Backend = "auto",
+    output: Annotated[Path | None, typer.Option("-o", metavar="OUT", help="wav, flac, ogg or mp3.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Change a sound: vary it, redo parts, go on, take something out."""
+    kinds = ("variation", "inpaint", "extend", "remove")
+    if kind not in kinds:
+        raise Usage(f"--kind takes {', '.join(kinds)}; got {repr(kind) if kind else 'none'}")
+    if kind == "remove" and not (prompt.strip() or negative.strip()):
+        raise Usage("remove needs to know what goes: name it after the sound")
+    if not 0 <= strength <= 1:
+        raise Usage(f"--strength is a number from 0 to 1, got {strength:g}")
+    if kind == "inpaint" and not regions:
+        raise Usage("inpaint needs --region A:B, the seconds that are to be made anew, e.g. --region 1.5:2.5")
+    if kind == "extend" and seconds is None:
+        raise Usage("extend needs --seconds, the whole new length")
+    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+        raise Usage(f"--seconds must be more than 0, got {seconds:g}")
+    if not sound.startswith("sha256:"):
+        _must_exist([Path(sound)])
+    from serving.app import check_output, edit_of, kinds_of, valid_request
+    from serving.sounds import edit_request, region, source_of
+
+    if output is not None:
+        check_output(output)
+    spans = [region(text) for text in regions or ()]
+    valid_request(prompt=prompt or "-", negative_prompt=negative, seed=seed, steps=steps)
+    app = _build(backend)
+    backend = app.config.default_backend
+    source = source_of(app.store, sound)
+    request = edit_request(
+        app.store, source, kind, prompt, strength=strength, regions=spans, seconds=seconds, seed=seed, steps=steps, negative=negative
+    )
+    app.refuse_early(backend, kinds_of(request), request.seconds, edit_of(request))
+    with _bar("changing the sound") as on_progress:
+        made = app.generate(request, backend, on_progress=on_progress, cancelled=_stopped.is_set)
+    path = app.export(made, output or _free_name(made))
+    _print_sound(made, path, as_json)
+    if kind == "remove":
+        _say("the sound was made anew without it; that is no separation, so other parts may have changed too", 0)
 
 
 @cli.command()
@@ -270,7 +339,8 @@ def models_list(as_json: Json = False) -> None:
         return
     for row in rows:
         state = "ready" if row["ready"] else f"not ready: {row['reason']}"
-        print(f"{row['name']:<12} {row['system']:<16} {row['sample_rate']:>6} Hz  to {row['max_seconds']:g} s  {state}")
+        rate = f"{row['sample_rate']:>6} Hz  to {row['max_seconds']:g} s" if row["sample_rate"] else row["kind"]
+        print(f"{row['name']:<26} {row['system']:<24} {rate:<20} {state}")
 
 
 @models.command("show")
@@ -284,6 +354,53 @@ def models_show(name: Annotated[str, typer.Argument()], as_json: Json = False) -
         return
     for key, value in facts.items():
         print(f"{key:<12} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+@models.command("pull")
+def models_pull(
+    name: Annotated[str, typer.Argument()],
+    local: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Copy from this folder instead.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Get the files of one system: says size, licence and place first, goes on where it stopped, checks what came."""
+    if local is not None and not local.is_dir():
+        raise Usage(f"--from takes a folder, got '{local}'")
+    app = _build("auto")
+    from serving.weights import plan, pull
+
+    planned = plan(app.row(name), app.config.home)
+    if planned.wanted:
+        print("\n".join(planned.lines()), file=sys.stderr)
+        if not yes and not sys.stdin.isatty():
+            raise Usage(f"nothing was fetched: 'loa models pull {name} --yes' agrees to the size and the licence")
+        if not yes:
+            typer.confirm("Get them?", abort=True, err=True)
+    with _bar("pulling") as on_progress:
+        came = pull(
+            planned, offline=OFFLINE, local=local, on_bytes=lambda here, of: on_progress(SimpleNamespace(step=here, of=of or None))
+        )
+    if as_json:
+        _print_json({"name": name, "folder": str(planned.folder), "files": [str(path) for path in came]})
+        return
+    print(f"{name}: {len(came)} files came; all are in {planned.folder}")
+
+
+@models.command("verify")
+def models_verify(name: Annotated[str, typer.Argument()], as_json: Json = False) -> None:
+    """Whether the files here are whole and fit their network: hashes, keys and shapes; no weights are loaded."""
+    app = _build("auto")
+    told = app.verify(name)
+    wrong = {part: said for part, said in told.items() if said}
+    if as_json:
+        _print_json(
+            {"name": name, "ok": not wrong, "parts": [{"part": part, "ok": not said, "reason": said} for part, said in told.items()]}
+        )
+    else:
+        for part, said in told.items():
+            print(f"{'ok  ' if not said else 'FAIL'}  {part}{f': {said}' if said else ''}")
+    if wrong:
+        raise typer.Exit(3)
 
 
 @cli.command()
@@ -392,94 +509,6 @@ def bench_routing(
     _print_tree(figures.model_dump(mode="json", exclude={"wrong"}))
 
 
-# -- chat --------------------------------------------------------------------------------------------------------------
-
-
-def _turn(app: App, text: str, files: list[Path]) -> Turn:
-    from orchestrator.conversation import MAX_TEXT, Turn
-
-    if len(text) > MAX_TEXT:
-        raise Usage(f"a message has at most {MAX_TEXT:,} characters, got {len(text):,}")
-    if len(files) > 16:
-        raise Usage(f"a message carries at most 16 files, got {len(files)}")
-    return Turn(text=text, media=tuple(app.store.put_file(file) for file in files))
-
-
-def _answer(app: App, thread: str, turn: Turn) -> dict[str, Any]:
-    """The JSON object of one turn; sounds that were made lie in the current folder by then."""
-    from generators.base import Generated
-    from orchestrator import conversation as events
-
-    answer: dict[str, Any] = {"thread": thread, "text": "", "media": [], "calls": []}
-    failed: events.Failed | None = None
-    with _bar("answering") as on_progress:
-        for event in app.router.reply(thread, turn):
-            if isinstance(event, events.ToolStarted):
-                answer["calls"].append({"tool": event.tool, "args": event.args})
-            elif isinstance(event, events.Progress):
-                on_progress(event)
-            elif isinstance(event, events.MediaReady):
-                made = Generated.model_validate(event.details["generated"])
-                path = app.export(made, _free_name(made))
-                answer["media"].append(_medium_json(made, path))
-            elif isinstance(event, events.TurnDone):
-                answer |= {"thread": event.thread, "text": event.text}
-            elif isinstance(event, events.Failed):
-                failed = event  # and on: an error that nobody foresaw is raised by the router itself
-    if failed is not None:
-        raise TurnFailed(failed.message, failed.exit_code)
-    return answer
-
-
-class TurnFailed(Exception):
-    """A turn ended early; carries the exit code of what ended it."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
-def _converse(app: App, thread: str, files: list[Path], as_json: bool) -> None:
-    """Turns from stdin until it ends; ``/attach FILE`` adds to the next turn. A turn that fails ends only itself."""
-    talking = sys.stdin.isatty()
-    if talking:
-        print(f"thread {thread}; /attach FILE adds a file to the next message, /quit ends", file=sys.stderr)
-    while True:
-        line = _read_line(talking)
-        if line is None or line == "/quit":
-            return
-        try:
-            if line.startswith("/attach "):
-                file = Path(line.removeprefix("/attach ").strip()).expanduser()
-                _must_exist([file])
-                files = [*files, file]
-            elif line or files:
-                _print_answer(_answer(app, thread, _turn(app, line, files)), as_json)
-                files = []
-        except Exception as error:
-            if not talking or not isinstance(getattr(error, "exit_code", None), int):
-                raise
-            _say(_message(error), 0)
-            files = []
-
-
-def _read_line(talking: bool) -> str | None:
-    if talking:
-        print("> ", end="", file=sys.stderr, flush=True)
-    line = sys.stdin.readline()
-    return line.strip() if line else None
-
-
-def _print_answer(answer: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        _print_json(answer)
-        return
-    print(answer["text"])
-    for medium in answer["media"]:
-        print(f"{medium['path']}  {medium['seconds']:.2f} s")
-    print(f"(go on with --thread {answer['thread']})", file=sys.stderr)
-
-
 # -- small parts -------------------------------------------------------------------------------------------------------
 
 
@@ -553,12 +582,10 @@ def _must_exist(files: list[Path]) -> None:
 def _free_name(made: Generated) -> Path:
     """``a-dog-barks-1f2e3d4c.wav`` in the current folder: readable, and another content is another name."""
     words = made.request.prompt or made.request.transcript or "-".join(ref.kind for ref in made.request.media)
+    words = words or (made.request.edit.kind if made.request.edit else "")
     slug = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")[:40].strip("-") or "sound"
-    return Path(f"{slug}-{made.media.id.removeprefix('sha256:')[:8]}.wav")
-
-
-def _medium_json(made: Generated, path: Path) -> dict[str, Any]:
-    return {"path": str(path.absolute()), "id": made.media.id, "kind": made.media.kind, "seconds": made.seconds}
+    suffix = {"image": ".png", "video": ".mp4"}.get(made.media.kind, ".wav")
+    return Path(f"{slug}-{made.media.id.removeprefix('sha256:')[:8]}{suffix}")
 
 
 def _sound_json(made: Generated, path: Path) -> dict[str, Any]:
@@ -588,13 +615,14 @@ def _print_sound(made: Generated, path: Path, as_json: bool) -> None:
 def _row_json(app: App, name: str) -> dict[str, Any]:
     row = app.rows[name]
     state = app.readiness(row)
+    files, size = app.files_of(row) if not state.files else (list(state.files), state.bytes)
     return {
         "name": row.name,
         "system": row.system,
         "ready": state.ready,
         "reason": state.reason,
-        "files": list(state.files),
-        "bytes": state.bytes,
+        "files": files,
+        "bytes": size,
         "licence": row.licence,
         "sample_rate": row.sample_rate,
         "max_seconds": row.max_seconds,
