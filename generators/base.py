@@ -234,6 +234,10 @@ class Backend(ABC):
     def _unload(self) -> None:  # noqa: B027 - a backend that holds nothing has nothing to drop
         """Drop the weights."""
 
+    def misfits(self) -> dict[str, str]:
+        """By part: what keeps its files from its network, by keys and shapes; "" where they fit. Empty: not known before loading."""
+        return {}
+
     def loa_for(self, request: GenerationRequest) -> MediaRef:
         """M(condition): the Language of Audio that a request is made from, stored.
 
