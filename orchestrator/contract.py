@@ -29,7 +29,7 @@ class _Arguments(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class generate_audio(_Arguments):  # noqa: N801 - a tool's schema has the tool's name
+class generate_audio(_Arguments):
     """Make a sound from words, pictures, sounds or videos of this conversation, or speak a transcript."""
 
     prompt: Prompt = ""
@@ -43,7 +43,7 @@ class generate_audio(_Arguments):  # noqa: N801 - a tool's schema has the tool's
     backend: Backend = None
 
 
-class edit_audio(_Arguments):  # noqa: N801
+class edit_audio(_Arguments):
     """Change an earlier sound: vary it, give it another style, redo regions, extend it, take something out, restore a version."""
 
     source: Annotated[str, Field(description="id of the sound to change")]
@@ -59,7 +59,7 @@ class edit_audio(_Arguments):  # noqa: N801
     backend: Backend = None
 
 
-class soundtrack_video(_Arguments):  # noqa: N801
+class soundtrack_video(_Arguments):
     """Give a video of this conversation a whole soundtrack, in layers, and join it to the picture."""
 
     media: One
@@ -71,7 +71,7 @@ class soundtrack_video(_Arguments):  # noqa: N801
     backend: Backend = None
 
 
-class compare(_Arguments):  # noqa: N801
+class compare(_Arguments):
     """Make the same sound with several systems, to hear them side by side."""
 
     prompt: Prompt = ""
@@ -86,13 +86,13 @@ class compare(_Arguments):  # noqa: N801
     guidance: Guidance = None
 
 
-class describe_media(_Arguments):  # noqa: N801
+class describe_media(_Arguments):
     """Tell what is in a picture, sound or video of this conversation, with confidences."""
 
     media: Annotated[tuple[str, ...], Field(description="ids of this conversation", min_length=1)]
 
 
-class export_audio(_Arguments):  # noqa: N801
+class export_audio(_Arguments):
     """Write an earlier sound as a file."""
 
     media: One
@@ -100,7 +100,7 @@ class export_audio(_Arguments):  # noqa: N801
     lufs: Lufs = None
 
 
-class generate_image(_Arguments):  # noqa: N801
+class generate_image(_Arguments):
     """Make a picture."""
 
     prompt: Prompt = ""
@@ -112,7 +112,7 @@ class generate_image(_Arguments):  # noqa: N801
     guidance: Guidance = None
 
 
-class generate_video(_Arguments):  # noqa: N801
+class generate_video(_Arguments):
     """Make a video."""
 
     prompt: Prompt = ""
