@@ -37,7 +37,6 @@ from media.audio import Audio
 from media.refs import MediaRef, MediaStore
 
 HELD_OUT_SEED = 30_000_000  # first seed of the clips that only this benchmark makes
-STAGED_CLIPS = 24  # true trains of events on which tempo and number are measured, beside the made ones
 
 Synthesise = Callable[[str, int], Audio]  # (procedural class, seed) -> 5.12 s, mono, 16 kHz
 Staged = Callable[[str, int], tuple[Audio, float]]  # ("tempo" or "count", seed) -> a clip, and its beats per minute or events
@@ -52,6 +51,7 @@ class Scale:
     paraphrases: int = 4  # per class
     held_out: int = 4  # real clips per class for the ceilings
     resynthesised: int = 2  # of these, through their own LOA
+    staged: int = 24  # true trains of events on which the probes of tempo and number are measured, beside the made ones
     probe_stride: int = 1  # every n-th row of probes.jsonl and mixtures.jsonl
     probe_few: bool = False  # probes and mixtures at the few-step setting
     guidances: tuple[float, ...] = (1.0, 2.0, 5.0, 7.0)  # beside the checkpoint's own
@@ -60,7 +60,7 @@ class Scale:
 
 
 FULL = Scale()
-QUICK = Scale((0,), 6, 1, 1, 1, 5, True, (), (), 1)
+QUICK = Scale((0,), 8, 1, 1, 1, 4, 5, True, (), (), 1)  # eight classes, for eight rows
 
 
 class CrossJudge(Protocol):
@@ -186,39 +186,41 @@ class Listener:
         return self.count(heard(sounds), names, range(len(names)), "procedural")
 
     def media(self, seeds: Sequence[int], steps: int, as_video: bool = False) -> dict[str, Any]:
-        """What test pictures sound like, still or as a short video that moves over them.
+        """What test pictures sound like, still or as short videos that move over them.
 
-        ``share`` of the sounds have a fitting label among the judge's first 5 of all labels.
+        ``share`` of the sounds have a fitting label among the judge's first 5 of all labels. Pictures of nothing (``blank``) must not
+        be claimed to show an animal.
         """
-        names = self.judge.labels.names
-        results: dict[str, Any] = {}
+        refs: dict[str, MediaRef] = {}
         for picture in PICTURES:
             file = DATA / "pictures" / picture.file
-            data, kind = (moving_picture(file), "video/mp4") if as_video else (file.read_bytes(), "image/jpeg")
-            ref = self.store.put_bytes(data, kind, "video" if as_video else "image")
-            told = self._seen(("video of " if as_video else "picture ") + picture.file, ref, seeds, steps)
+            data, mime = (moving_picture(file), "video/mp4") if as_video else (file.read_bytes(), "image/jpeg")
+            refs[picture.file] = self.store.put_bytes(data, mime, "video" if as_video else "image")
+        nothing = {} if as_video else {n: self.store.put_bytes(data, "image/png", "image") for n, data in blank_pictures().items()}
+        seen = self._seen("videos" if as_video else "pictures", refs | nothing, seeds, steps)
+
+        results: dict[str, Any] = {}
+        for picture in PICTURES:
+            told = seen[picture.file]
             hits = [bool(set(row) & set(picture.labels)) for row in told["top5"]] or [False for _ in seeds]
-            known = bool(set(picture.labels) & set(names))
+            known = bool(set(picture.labels) & set(self.judge.labels.names))
             results[picture.file] = {"shows": picture.shows, "accepts": picture.labels, "in_top5": hits if known else None} | told
         judged = [np.mean(row["in_top5"]) for row in results.values() if row["in_top5"] is not None]
-        return {"share": round(float(np.mean(judged)), 4), "judged": len(judged), "each": results}
+        blank = {name: seen[name] | {"claims_animal": any(row[0] in ANIMALS for row in seen[name]["top5"])} for name in nothing}
+        return {"share": round(float(np.mean(judged)), 4), "judged": len(judged), "each": results, "blank": blank}
 
-    def blanks(self, seeds: Sequence[int], steps: int) -> dict[str, Any]:
-        """Whether pictures of nothing are claimed to show an animal."""
-        told = {}
-        for name, data in blank_pictures().items():
-            seen = self._seen(name, self.store.put_bytes(data, "image/png", "image"), seeds, steps)
-            told[name] = seen | {"claims_animal": any(row[0] in ANIMALS for row in seen["top5"])}
-        return told
-
-    def _seen(self, stage: str, ref: MediaRef, seeds: Sequence[int], steps: int) -> dict[str, Any]:
-        requests = [GenerationRequest(media=(ref,), seconds=SECONDS, seed=seed, steps=steps) for seed in seeds]
+    def _seen(self, stage: str, refs: Mapping[str, MediaRef], seeds: Sequence[int], steps: int) -> dict[str, dict[str, Any]]:
+        """Name of a picture -> the judge's first 5 labels of each of its sounds, or why none was made."""
+        requests = [GenerationRequest(media=(ref,), seconds=SECONDS, seed=seed, steps=steps) for ref in refs.values() for seed in seeds]
         try:
             logits = self.judge.logits(heard(self.maker.sounds(stage, requests)))
         except UnsupportedRequest as refusal:  # to say that nothing was recognised is an honest answer, too
-            return {"top5": [], "refused": str(refusal)}
+            if len(refs) > 1:  # which one it was
+                return {name: self._seen(stage, {name: ref}, seeds, steps)[name] for name, ref in refs.items()}
+            return {name: {"top5": [], "refused": str(refusal)} for name in refs}
         names = self.judge.labels.names
-        return {"top5": [[names[i] for i in np.argsort(-row)[:5]] for row in logits]}
+        rows = [[names[i] for i in np.argsort(-row)[:5]] for row in logits]
+        return {name: {"top5": rows[at * len(seeds) : (at + 1) * len(seeds)]} for at, name in enumerate(refs)}
 
     def probe(self, rows: Sequence[steering.Probe], seeds: Sequence[int], steps: int) -> tuple[list[Reading], float | None]:
         """Readings of every probe that the checkpoint can be asked, and the drawn curves' correlation by chance."""
@@ -346,7 +348,7 @@ def run(
     real = Real(
         {name: [synthesise(name, HELD_OUT_SEED + index) for index in range(scale.held_out)] for name in names},
         recordings,
-        staged and {kind: [staged(kind, HELD_OUT_SEED + index) for index in range(STAGED_CLIPS)] for kind in ("tempo", "count")},
+        staged and {kind: [staged(kind, HELD_OUT_SEED + index) for index in range(scale.staged)] for kind in ("tempo", "count")},
     )
     with _folder(work) as place, makers(jobs) as workers:
         store = MediaStore(place / "store")
@@ -493,8 +495,6 @@ def see(listener: Listener, scale: Scale) -> dict[str, Any]:
     """Pictures, videos and pictures of nothing."""
     accepts = listener.maker.backend.capabilities.accepts
     pictures = listener.media(scale.seeds, STEPS) if "image" in accepts else None
-    if pictures is not None:
-        pictures["blank"] = listener.blanks(scale.seeds, STEPS)
     videos = listener.media(scale.seeds[:1], STEPS, as_video=True) if "video" in accepts else None
     return {
         "pictures_top5": pictures and pictures["share"],

@@ -218,11 +218,12 @@ def test_a_picture_counts_where_its_subject_is_heard(listen, as_video):
     assert seen["judged"] == 5
     assert seen["share"] == pytest.approx(np.mean([row["in_top5"] for row in seen["each"].values() if row["in_top5"] is not None]))
     assert {r.media[0].kind for r in listener.maker.backend.asked} == {"video" if as_video else "image"}
+    assert listener.maker.backend.batches == ([8, 4] if as_video else [8, 8])  # all in full batches, pictures of nothing too
 
 
 def test_who_refuses_a_blank_picture_claims_no_animal(listen):
-    assert all(row["claims_animal"] for row in listen(sees="cat").blanks((0, 1), 25).values())
-    told = listen(sees=None).blanks((0,), 25)
+    assert all(row["claims_animal"] for row in listen(sees="cat").media((0, 1), 25)["blank"].values())
+    told = listen(sees=None).media((0,), 25)["blank"]
     assert not any(row["claims_animal"] for row in told.values())
     assert "nothing in the picture" in told["noise"]["refused"]
 
@@ -318,7 +319,7 @@ def test_size_counts_all_files_of_a_checkpoint(tmp_path: Path):
     assert size_mb(tmp_path) == pytest.approx(2.0)
 
 
-SMALL = Scale((0,), 10, 1, 1, 1, 12, True, (1.0,), (4,), 1)
+SMALL = Scale((0,), 10, 1, 1, 1, 1, 12, True, (1.0,), (4,), 1)
 
 
 @pytest.fixture(scope="module")
