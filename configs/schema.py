@@ -329,9 +329,12 @@ class VaeStage(LoopConfig):
     decoder_only: bool = False
 
     @model_validator(mode="after")
-    def _start_is_given(self) -> VaeStage:
+    def _holds_together(self) -> VaeStage:
         if self.decoder_only and self.start is None:
             raise ValueError("'decoder_only' needs 'start', the folder of the autoencoder whose decoder is trained on")
+        down = 2 ** (len(self.model.block_out_channels) - 1)
+        if self.crop % down:
+            raise ValueError(f"'crop' must be a multiple of {down}, which the autoencoder makes one frame of, got {self.crop}")
         return self
 
 

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from configs.registry import ConfigError
-from configs.schema import Adversarial, VaeSize, VaeStage, VocoderSize, VocoderStage, parse
+from configs.schema import Adversarial, VaeSize, VaeStage, VocoderSize, VocoderStage, parse, train_config
 from media.mel import MelSpec, log_mel
 from training.autoencoder import build_vae, compare, train_vae
 from training.critics import PERIODS, SCALES, Critics, PeriodCritic, frozen, judge, mel_critics, wave_critics
@@ -63,7 +63,7 @@ def test_losses_are_the_hinges_of_the_papers() -> None:
 def test_a_critic_tells_noise_from_tones_after_a_few_lessons() -> None:
     torch.manual_seed(0)
     critics = wave_critics(4)
-    optimizer = torch.optim.AdamW(critics.parameters(), 2e-3)
+    optimizer = torch.optim.AdamW(critics.parameters(), 4e-3)
     time = torch.arange(800) / 16_000
 
     def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,7 +71,7 @@ def test_a_critic_tells_noise_from_tones_after_a_few_lessons() -> None:
         return tones, 0.5 * noise(2, 1, 800, seed=step)
 
     first = float(judge(critics, *batch(99)).critic.detach())
-    for step in range(25):
+    for step in range(14):
         optimizer.zero_grad()
         judge(critics, *batch(step)).critic.backward()
         optimizer.step()
@@ -124,9 +124,9 @@ def vae_stage(steps: int, **more: Any) -> Loop[VaeStage]:
 
 
 def test_the_autoencoder_learns_with_a_critic_that_joins_later(tmp_path: Path) -> None:
-    train_vae(mels(), [1.0], tmp_path, vae_stage(24, scales=2, adversarial=Adversarial(weight=0.05, width=4, from_step=20)))
+    train_vae(mels(), [1.0], tmp_path, vae_stage(16, scales=2, adversarial=Adversarial(weight=0.05, width=4, from_step=13)))
     log = rows(tmp_path)
-    assert ["critic" in row for row in log] == [False] * 20 + [True] * 4
+    assert ["critic" in row for row in log] == [False] * 13 + [True] * 3
     assert np.mean([row["l1"] for row in log[-4:]]) < 0.8 * np.mean([row["l1"] for row in log[:4]])
     state = torch.load(tmp_path / "state.pt", weights_only=True)["ema"]
     torch.manual_seed(0)
@@ -151,6 +151,11 @@ def test_decoder_only_leaves_encoder_and_latents_bit_for_bit(tmp_path: Path) -> 
     assert rows(tmp_path / "work")[-1]["critic"] > 0
 
 
+def test_a_crop_that_does_not_halve_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'crop' must be a multiple of 8.*got 36"):
+        parse({"steps": 1, "crop": 36}, VaeStage, "recipe")
+
+
 def test_decoder_only_asks_what_to_start_from() -> None:
     with pytest.raises(ConfigError, match="'decoder_only' needs 'start'"):
         parse({"steps": 1, "decoder_only": True}, VaeStage, "recipe")
@@ -166,14 +171,26 @@ def test_reconstructions_are_compared_at_every_scale() -> None:
 
 
 # -- the vocoder ------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("adversarial", [None, Adversarial(weight=0.1, width=4)], ids=["alone", "against critics"])
-def test_the_vocoder_learns(tmp_path: Path, adversarial: Adversarial | None) -> None:
+def tones() -> MelSet:
     time = np.arange(81_920) / 16_000
     waves = np.stack([0.4 * np.sin(2 * np.pi * pitch * time) for pitch in (300, 310)]).astype(np.float32)
     mel = np.stack([log_mel(wave, MelSpec()) for wave in waves]).astype(np.float16)
-    data = MelSet((Source(mel, (waves * 32767).astype(np.int16), ("a", "b"), (), 1.0),))
+    return MelSet((Source(mel, (waves * 32767).astype(np.int16), ("a", "b"), (), 1.0),))
+
+
+def test_the_kernels_of_the_public_vocoder_train_too(tmp_path: Path) -> None:
+    """They make a few samples more than 160 a frame."""
+    public = train_config("audioldm2").vocoder.model
+    size = public.model_copy(update={"upsample_initial_channel": 32, "resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1,),)})
+    train_vocoder(tones(), {}, tmp_path, Loop(VocoderStage(steps=1, batch=2, frames=16, model=size)))
+    assert rows(tmp_path)[0]["skipped"] == 0
+
+
+@pytest.mark.parametrize("adversarial", [None, Adversarial(weight=0.1, width=4)], ids=["alone", "against critics"])
+def test_the_vocoder_learns(tmp_path: Path, adversarial: Adversarial | None) -> None:
+    data = tones()
     stage = VocoderStage(
-        steps=20,
+        steps=12,
         batch=2,
         frames=16,
         lr=1e-2,
@@ -182,9 +199,9 @@ def test_the_vocoder_learns(tmp_path: Path, adversarial: Adversarial | None) -> 
         adversarial=adversarial,
         model=VocoderSize(upsample_initial_channel=32, resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1,),)),
     )
-    train_vocoder(data, {(0, 1): mel[1].astype(np.float32)}, tmp_path, Loop(stage))
+    train_vocoder(data, {(0, 1): data.sources[0].mel[1].astype(np.float32)}, tmp_path, Loop(stage))
     log = rows(tmp_path)
-    assert np.mean([row["mel"] for row in log[-5:]]) < 0.8 * np.mean([row["mel"] for row in log[:5]])
+    assert np.mean([row["mel"] for row in log[-3:]]) < 0.85 * np.mean([row["mel"] for row in log[:3]])
     assert all(row["skipped"] == 0 for row in log)
     assert ("critic" in log[0]) == (adversarial is not None)
 

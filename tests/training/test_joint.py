@@ -80,9 +80,9 @@ def test_the_gradient_stays_in_the_rows_that_were_predicted(world, parts) -> Non
     assert torch.equal(touched, ~batch.keep_true & ~batch.drop_loa)
 
 
-@pytest.mark.parametrize("share", [0.25, 0.6])
-def test_the_switch_keeps_its_share_over_many_draws_and_is_drawn_by_row(world, share: float) -> None:
-    kept = torch.stack([drawn(world, number, share, batch=32).keep_true for number in range(60)]).float()
+def test_the_switch_keeps_its_share_over_many_draws_and_is_drawn_by_row(world) -> None:
+    share = 0.25
+    kept = torch.stack([drawn(world, number, share, batch=32).keep_true for number in range(40)]).float()
     assert float(kept.mean()) == pytest.approx(share, abs=4 * (share * (1 - share) / kept.numel()) ** 0.5)
     assert 0.02 < float(kept.mean(1).std()) < 0.16  # one draw a batch would give batches of zeros and of ones
 
@@ -109,7 +109,7 @@ def test_a_batch_depends_on_its_number_alone(world) -> None:
 def test_both_learn_together(world, parts, tmp_path: Path) -> None:
     unet, writer = (copy.deepcopy(part) for part in parts)
     data, latents, loas, bank = world
-    stage = JointStage(steps=12, batch=4, lr=3e-3, warmup_steps=1, ema=0.5)
+    stage = JointStage(steps=8, batch=4, lr=4e-3, warmup_steps=1, ema=0.5)
     before = [joint_loss(unet, writer, drawn(world, 100 + n, 0.25), ALPHA_BAR, off(), 1.0)["loss"].item() for n in range(3)]
     unet, writer = train_joint(unet, writer, data, latents, loas, bank, tmp_path, Loop(stage))
     after = [joint_loss(unet, writer, drawn(world, 100 + n, 0.25), ALPHA_BAR, off(), 1.0)["loss"].item() for n in range(3)]
