@@ -21,13 +21,13 @@ from generators.base import (
     Progress,
     UnsupportedRequest,
 )
-from media.audio import Audio
+from media.audio import Audio, encode_audio, read_audio
 from media.guard import inspect_audio
 from media.refs import MediaRef, MediaStore
 from orchestrator.chat_model import build_rules
 from orchestrator.conversation import Event, Turn
 from orchestrator.router import Router
-from orchestrator.tools import Label, build_tools
+from orchestrator.tools import Generator, Label, Offers, Soundtracker, Written, build_tools
 
 RATE = 16000  # Hz
 MAX_SECONDS = 20.0
@@ -102,16 +102,39 @@ class House:
     router: Router
     tones: Tones
     store: MediaStore
+    model: BaseChatModel
+    offers: Offers
 
     def say(self, text: str, *media: MediaRef, thread: str = "t") -> list[Event]:
         return list(self.router.reply(thread, Turn(text=text, media=media)))
 
 
-def house(folder: Path, chat_model: BaseChatModel | None = None, pause: float = 0.0) -> House:
+def house(
+    folder: Path,
+    chat_model: BaseChatModel | None = None,
+    pause: float = 0.0,
+    generate: Generator | None = None,
+    soundtrack: Soundtracker | None = None,
+) -> House:
+    """``chat_model``: the shipped rules unless given; ``generate``: the tones unless given."""
     store = MediaStore(folder / "store")
     tones = Tones(store, pause)
     model = chat_model or build_rules({"backends": ["tones"]}, WordCounts())
-    return House(Router(model, build_tools(tones, colours), folder / "threads.sqlite"), tones, store)
+
+    def export(ref: MediaRef, made: Generated | None, form: str, lufs: float | None) -> Written:
+        """The real bytes of a format, without provenance."""
+        sound = read_audio(store.path(ref))
+        mime = {"wav": "audio/wav", "mp3": "audio/mpeg"}[form]
+        return Written(store.put_bytes(encode_audio(sound, form), mime, "audio"), sound.seconds)
+
+    offers = Offers(
+        seconds_of=lambda ref: read_audio(store.path(ref)).seconds,
+        export=export,
+        ready=lambda task: ("tones",) if task == "sound" else (),
+        soundtrack=soundtrack,
+    )
+    router = Router(model, build_tools(generate or tones, colours, offers), folder / "threads.sqlite")
+    return House(router, tones, store, model, offers)
 
 
 def of_type(events: Sequence[Event], kind: str) -> list[Event]:
