@@ -25,12 +25,11 @@ from configs.schema import STAGES, LoopConfig, TrainConfig
 from encoders.audiomae import AudioMae, AudioMaeConfig
 from encoders.clap import Anchors, AudioTower
 from encoders.loa import LoaWriter
-from generators.conditioning import envelope_channels
-from generators.engine import Job, denoise
 from training.audiomae import build_audiomae, train_audiomae
 from training.autoencoder import build_vae, train_vae, whiten
 from training.card import write_card
 from training.data import MelSet, make_clips, recordings, split_of
+from training.diffusion import Estimate, from_v, guided, sample_ddim
 from training.export import check_replaceable, export
 from training.joint import train_joint
 from training.latent import build_scheduler, build_unet, encode_latents, train_unet, without_envelope, written_loas
@@ -320,29 +319,27 @@ class Recipe:
         return out
 
     def _made(self, unet: Any, writer: Any, vae: Any) -> list[np.ndarray]:
-        """What the network in training makes of a few captions, ten steps each."""
+        """What the network in training makes of a few captions, in ten DDIM steps without an envelope."""
         device, size = self.state.device, self.config.latent.model
         labels = list(self.bank.rows)[:: max(1, len(self.bank.rows) // PICTURED)][:PICTURED]
-        first, text = self.bank.conditions([int(self.bank.rows[label][0]) for label in labels])
-        text = moved(text, device)
-        loa = moved(writer.to(device)(moved(first, device), text), device)
-        control = envelope_channels(None, *size.sample_size, size.in_channels - size.out_channels - 1).to(device)
-        jobs = [
-            Job(
-                noise=torch.randn(size.out_channels, *size.sample_size, generator=torch.Generator().manual_seed(row)).to(device),
-                loa=loa.rows([row]),
-                text=text.rows([row]),
-                null_loa=loa.rows([row]).null(),
-                null_text=text.rows([row]).null(),
-                steps=10,
-                guidance=3.5,
-                control=control if size.in_channels > size.out_channels else None,
-            )
-            for row in range(len(labels))
-        ]
-        made = denoise(unet, jobs, build_scheduler, rows=len(jobs), window=None, overlap=0)
-        vae.to(device)
-        return [vae.decode(latent[None]).sample[0, 0].float().cpu().numpy() for latent in made]
+        sentence, text = (moved(c, device) for c in self.bank.conditions([int(self.bank.rows[label][0]) for label in labels]))
+        loa = writer.to(device)(sentence, text).states
+        words = {
+            "encoder_hidden_states": torch.cat([torch.zeros_like(loa), loa]),
+            "encoder_hidden_states_1": torch.cat([torch.zeros_like(text.states), text.states]),
+            "encoder_attention_mask_1": torch.cat([torch.ones_like(text.mask), text.mask]),
+        }
+        alpha_bar = torch.cat([torch.ones(1), build_scheduler().alphas_cumprod]).to(device)
+        no_envelope = torch.zeros(len(labels), size.in_channels - size.out_channels, *size.sample_size, device=device)
+
+        def denoise(x: Tensor, t: int) -> Estimate:
+            seen = torch.cat([x, no_envelope], dim=1)
+            null, said = unet(torch.cat([seen, seen]), torch.tensor(t - 1, device=device), **words).sample.chunk(2)
+            return from_v(guided(said, null), x, alpha_bar[t])
+
+        noise = torch.randn(len(labels), size.out_channels, *size.sample_size, generator=torch.Generator().manual_seed(0))
+        latents = sample_ddim(denoise, noise.to(device), alpha_bar, range(1000, 0, -100))
+        return list(vae.to(device).decode(latents).sample[:, 0].float().cpu().numpy())
 
 
 def _misfits(config: TrainConfig) -> Iterator[str]:
