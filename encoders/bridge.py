@@ -10,14 +10,16 @@ Knows vectors and captions. Does not know how they were made; training/bridge.py
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from encoders.base import Condition, Encoder
 from encoders.weights import WeightsError, read_state_dict
 
 SHARPNESS = 20.0  # of the softmax over cosines that weighs captions
@@ -94,3 +96,51 @@ class Bridge:
         best = cosines.topk(min(k, len(self.texts)))
         weights = (SHARPNESS * best.values).softmax(0).tolist()
         return [(self.texts[index], weight) for index, weight in zip(best.indices.tolist(), weights, strict=True)]
+
+
+def weighted_states(parts: Sequence[Condition], weights: Sequence[float], length: int) -> Condition:
+    """Several captions' token states as one sequence [1, L <= length, D]: real tokens only, one caption behind the other.
+
+    The states of each are scaled by its weight over the greatest. Cross-attention makes its keys and values of them without an offset,
+    so that a caption of half the weight says half as much.
+    """
+    heaviest = max(weights)
+    rows = [part.states[0][part.mask[0]] * (weight / heaviest) for part, weight in zip(parts, weights, strict=True)]
+    states = torch.cat(rows)[None, :length]
+    return Condition(parts[0].name, states, torch.ones(states.shape[:2], dtype=torch.bool))
+
+
+class BridgedReader:
+    """What ImageBind reads, as the two conditions that AudioLDM 2 reads in place of a caption.
+
+    The vector of CLAP comes over the bridge. The U-Net's (and GPT-2's) FLAN-T5 states are those of the captions nearest to that vector,
+    weighed by how near they are; words that were said beside the input stand before them, at full weight.
+
+    Args:
+        encoder: ImageBind, or another encoder of the bridge's first space.
+        t5: the FLAN-T5 states [1, L, D] of a text.
+        length: the longest sequence of states.
+    """
+
+    def __init__(self, bridge: Bridge, encoder: Encoder, t5: Callable[[str], Condition], *, length: int = 128, k: int = 4) -> None:
+        self.bridge, self.encoder, self.length, self.k = bridge, encoder, length, k
+        self._t5 = t5
+
+    def read(
+        self, inputs: Sequence[tuple[str, Any]], said: tuple[Condition, Condition] | None = None
+    ) -> tuple[Condition, Condition, str]:
+        """The two conditions, and the nearest caption for people.
+
+        Args:
+            inputs: (modality, what the encoder reads), one or more: their vectors are averaged.
+            said: the CLAP vector [1, 1, D] and FLAN-T5 states of a prompt, which counts as much as all inputs together.
+        """
+        crossed = [self.bridge.to_clap(self.encoder.encode([given]).states[0, 0], modality) for modality, given in inputs]
+        vector = F.normalize(torch.stack(crossed).mean(0), dim=-1)
+        near = self.bridge.captions(vector, self.k)
+        parts, weights = [self._t5(caption) for caption, _ in near], [weight for _, weight in near]
+        if said is not None:
+            vector = F.normalize(vector + F.normalize(said[0].states[0, 0], dim=-1), dim=-1)
+            parts, weights = [said[1], *parts], [max(weights), *weights]
+        clap = Condition("clap", vector[None, None], torch.ones(1, 1, dtype=torch.bool))
+        return clap, weighted_states(parts, weights, self.length), near[0][0]

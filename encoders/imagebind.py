@@ -409,6 +409,14 @@ def _cleaned(text: str) -> str:
     return " ".join(html.unescape(html.unescape(text)).split()).lower()
 
 
+def modality_of(given: Any) -> str:
+    """ "text", "vision", "audio" or "imu": which trunk reads an input. Raises TypeError for anything else."""
+    for kind, modality in ((str, "text"), (np.ndarray, "vision"), (list, "vision"), (Audio, "audio"), (Motion, "imu")):
+        if isinstance(given, kind):
+            return modality
+    raise TypeError(f"ImageBind reads str, a picture, ten frames, Audio or Motion, got {type(given).__name__}")
+
+
 # -- the encoder ----------------------------------------------------------------------------------------------------------------------
 class ImageBind:
     """Words, pictures, videos, sounds and motion to vectors [B, 1, 1024] of one space.
@@ -458,17 +466,11 @@ class ImageBind:
         return Condition("imagebind", torch.stack(rows)[:, None], torch.ones(len(rows), 1, dtype=torch.bool))
 
     def _prepared(self, given: Any) -> tuple[str, Tensor]:
-        ways: list[tuple[type, str, Callable[[Any], Tensor]]] = [
-            (str, "text", self._tokens),
-            (np.ndarray, "vision", picture_input),
-            (list, "vision", video_input),
-            (Audio, "audio", sound_input),
-            (Motion, "imu", motion_input),
-        ]
-        for kind, modality, prepare in ways:
-            if isinstance(given, kind):
-                return modality, prepare(given)
-        raise TypeError(f"ImageBind reads str, a picture, ten frames, Audio or Motion, got {type(given).__name__}")
+        modality = modality_of(given)
+        if isinstance(given, list):
+            return modality, video_input(given)
+        ways: dict[str, Callable[[Any], Tensor]] = {"vision": picture_input, "audio": sound_input, "imu": motion_input}
+        return modality, ways.get(modality, self._tokens)(given)
 
     def _tokens(self, text: str) -> Tensor:
         if self._vocabulary is None:
