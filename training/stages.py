@@ -21,10 +21,11 @@ from diffusers import AudioLDM2UNet2DConditionModel, AutoencoderKL
 from torch import Tensor, nn
 
 from configs.registry import ConfigError
-from configs.schema import STAGES, LoopConfig, TrainConfig
+from configs.schema import STAGES, LoopConfig, TrainConfig, parse
 from encoders.audiomae import AudioMae, AudioMaeConfig
 from encoders.clap import Anchors, AudioTower
 from encoders.loa import LoaWriter
+from generators.audioldm2 import LoaConfig
 from training.audiomae import build_audiomae, train_audiomae
 from training.autoencoder import build_vae, train_vae, whiten
 from training.card import write_card
@@ -71,6 +72,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self.state = PartialState(cpu=self.config.device == "cpu")
+        if not self.state.is_main_process:
+            self.on_log = quiet
         if self.state.device.type == "cuda":  # shapes never change within a stage; losses in float32 need no more than TF32
             torch.backends.cudnn.benchmark = True
             torch.set_float32_matmul_precision("high")
@@ -119,6 +122,10 @@ class Recipe:
 
     # -- what must hold -----------------------------------------------------------------------------------------------
     def _check(self, stages: list[str]) -> None:
+        parse(self.config.checkpoint, LoaConfig, f"the recipe '{self.config.name}', 'checkpoint'")
+        for field, start in (("vae.start", self.config.vae.start), ("latent.start", self.config.latent.start)):
+            if start is not None and not (start / "config.json").is_file():
+                raise ConfigError(f"'{field}' is no folder of a trained part (no config.json in it), got '{start}'")
         for reason in _misfits(self.config):
             if set(stages) - {"vae", "vocoder"}:
                 raise ConfigError(f"the recipe '{self.config.name}' cannot be trained on these clips: {reason}")

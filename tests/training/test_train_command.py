@@ -98,11 +98,16 @@ def test_the_recipe_for_one_card_keeps_its_calls_short() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("crop: 32", "cropp: 32"), ["unknown key 'vae.cropp'", "did you mean 'crop'"]),
-        (("joint: {steps: 2, batch: 2}", "joint: {steps: 2, btch: 2}"), ["unknown key 'joint.btch'", "did you mean 'batch'"]),
-        (("tower: {steps: 2", "tower: {minutes: 1, steps: 2"), ["'tower'", "one of 'minutes' and 'steps'"]),
-        (("name: tiny", "name: Tiny!"), ["'name'", "Tiny!"]),
-        (("batch: 2, crop: 32", "batch: two, crop: 32"), ["'vae.batch'", "two"]),
+        (("crop: 32", "cropp: 32"), ["mine.yaml", "unknown key 'vae.cropp'", "did you mean 'crop'"]),
+        (
+            ("joint: {steps: 2, batch: 2}", "joint: {steps: 2, btch: 2}"),
+            ["mine.yaml", "unknown key 'joint.btch'", "did you mean 'batch'"],
+        ),
+        (("tower: {steps: 2", "tower: {minutes: 1, steps: 2"), ["mine.yaml", "'tower'", "one of 'minutes' and 'steps'"]),
+        (("name: tiny", "name: Tiny!"), ["mine.yaml", "'name'", "Tiny!"]),
+        (("batch: 2, crop: 32", "batch: two, crop: 32"), ["mine.yaml", "'vae.batch'", "two"]),
+        (("few_steps: 2", "fewsteps: 2"), ["'checkpoint'", "unknown key 'fewsteps'", "did you mean 'few_steps'"]),
+        (("batch: 2, crop: 32", "batch: 2, start: no/such, crop: 32"), ["'vae.start'", "no/such"]),
     ],
 )
 def test_a_typo_names_the_field(tmp_path: Path, capsys: pytest.CaptureFixture[str], change: tuple[str, str], words: list[str]) -> None:
@@ -111,7 +116,7 @@ def test_a_typo_names_the_field(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "mine.yaml").write_text(text.replace(*change))
     code, out, err = loa(capsys, "all", "--config", tmp_path / "mine.yaml")
     assert code == 2 and out == "" and len(err.splitlines()) == 1
-    assert all(word in err for word in ["mine.yaml", *words])
+    assert all(word in err for word in words)
 
 
 def test_missing_clips_are_made_first_and_unreadable_recordings_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,6 +308,17 @@ def test_a_full_disk_is_one_line(clips: Path, tmp_path: Path, capsys: pytest.Cap
     code, out, err = loa(capsys, "audiomae", "--config", "tiny", "--data", clips, "--work", tmp_path)
     assert code == 1 and out == "" and "no room to write" in err.splitlines()[-1] and "--resume" in err
     assert not (tmp_path / "audiomae" / "done.json").exists()
+
+
+def test_a_decoder_is_trained_on_under_the_latents_of_a_checkpoint(trained: Recipe, tmp_path: Path) -> None:
+    start = trained.out / "vae"
+    stage = trained.config.vae.model_copy(update={"start": start, "decoder_only": True})
+    config = trained.config.model_copy(update={"work": tmp_path, "vae": stage})
+    Recipe(config).run("vae")
+    made, before = Recipe(config).vae().state_dict(), load_file(start / "diffusion_pytorch_model.safetensors")
+    same = {key for key, value in before.items() if torch.equal(made[key], value.float())}
+    assert {key.partition(".")[0] for key in same} >= {"encoder", "quant_conv"}
+    assert {key.partition(".")[0] for key in before.keys() - same} == {"decoder", "post_quant_conv"}
 
 
 # -- several processes ------------------------------------------------------------------------------------------------
