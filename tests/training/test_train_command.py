@@ -29,6 +29,7 @@ from training import data as training_data
 from training import loop as training_loop
 from training import stages as training_stages
 from training.captions import captions_of
+from training.card import weights_licence
 from training.data import recordings, split_of
 from training.loop import Loop, train
 from training.stages import NEEDS, Recipe
@@ -201,6 +202,16 @@ def test_the_card_tells_recipe_data_and_licences(trained: Recipe) -> None:
 def test_the_recipe_in_the_checkpoint_is_the_one_it_was_made_with(trained: Recipe) -> None:
     told = json.loads((trained.out / "recipe.json").read_text())
     assert TrainConfig.model_validate(told).latent == trained.config.latent
+
+
+@pytest.mark.parametrize(("tiers", "licence"), [("", "Apache-2.0"), ("A", "CC BY 4.0"), ("AB", "CC BY-SA 4.0"), ("B", "CC BY-SA 4.0")])
+def test_the_licence_follows_from_the_recordings(tiers: str, licence: str) -> None:
+    assert weights_licence([{"tier": tier} for tier in tiers]) == licence
+
+
+def test_recordings_that_must_not_be_trained_on_stop_the_card() -> None:
+    with pytest.raises(ValueError, match="tier C"):
+        weights_licence([{"tier": "A"}, {"tier": "C"}])
 
 
 def test_parts_of_the_card_are_counted(trained: Recipe) -> None:
