@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -168,19 +169,19 @@ class AudioLDM(OfficialBackend):
         def tokenizer(part: str) -> Any:
             return AutoTokenizer.from_pretrained(self.folder / part, local_files_only=True)
 
-        self._parts = dict(networks)
-        self._parts["tokenizer"] = tokenizer("tokenizer")
+        self._parts = SimpleNamespace(**networks)
+        self._parts.tokenizer = tokenizer("tokenizer")
         if self.original is not None:
-            self._parts["vae"].register_to_config(scaling_factor=float(self._scale))
+            self._parts.vae.register_to_config(scaling_factor=float(self._scale))
             extract = ClapFeatureExtractor(frequency_min=50, frequency_max=14_000, truncation="rand_trunc", padding="repeatpad")
         elif self._ranks:
             extract = ClapFeatureExtractor.from_pretrained(self.folder / "feature_extractor", local_files_only=True)
         else:
             extract = None
-        self._parts["extract"] = extract
+        self._parts.extract = extract
         if "t5" in networks:
             networks["t5"].tie_weights()  # the file holds its table of words twice
-            self._parts["tokenizer_2"] = tokenizer("tokenizer_2")
+            self._parts.tokenizer_2 = tokenizer("tokenizer_2")
 
     def _unload(self) -> None:
         del self._parts
@@ -188,7 +189,7 @@ class AudioLDM(OfficialBackend):
     # -- making sound ---------------------------------------------------------------------------------------------
     @property
     def network(self) -> Any:
-        return (_Attended if "t5" in self._parts else _Filmed)(self._parts["unet"])
+        return (_Attended if hasattr(self._parts, "t5") else _Filmed)(self._parts.unet)
 
     def scheduler(self) -> Any:
         from diffusers import DDIMScheduler
@@ -205,28 +206,28 @@ class AudioLDM(OfficialBackend):
         from encoders.base import Condition
         from generators.conditioning import clap_words, padded, t5_words
 
-        if "t5" in self._parts:
-            states = t5_words(self._parts["t5"], self._parts["tokenizer_2"], text, longest=TEXT_LENGTH)
+        if hasattr(self._parts, "t5"):
+            states = t5_words(self._parts.t5, self._parts.tokenizer_2, text, longest=TEXT_LENGTH)
             return padded(states, TEXT_LENGTH), nothing()
-        vector = clap_words(self._parts["clap"], self._parts["tokenizer"], text)
+        vector = clap_words(self._parts.clap, self._parts.tokenizer, text)
         return Condition("clap", vector[:, None], torch.ones(1, 1, dtype=torch.bool)), nothing()
 
     @property
     def _down(self) -> int:
         """Mel frames per latent frame."""
-        return int(2 ** (len(self._parts["vae"].config.block_out_channels) - 1))
+        return int(2 ** (len(self._parts.vae.config.block_out_channels) - 1))
 
     def noise_shape(self, seconds: float) -> tuple[int, int, int]:
         frames = -(-round(seconds * self.system.sample_rate) // (self.system.hop * self._down))
-        return self._parts["unet"].config.in_channels, -(-frames // 8) * 8, self.system.bins // self._down
+        return self._parts.unet.config.in_channels, -(-frames // 8) * 8, self.system.bins // self._down
 
     def decode(self, latent: Tensor) -> Audio:
         import torch
 
-        vae = self._parts["vae"]
+        vae = self._parts.vae
         with torch.no_grad():
             mel = vae.decode(latent[None] / vae.config.scaling_factor).sample
-            wave = self._parts["vocoder"](mel[0, 0])
+            wave = self._parts.vocoder(mel[0, 0])
         return Audio(wave.float().numpy().reshape(1, -1), self.system.sample_rate)
 
     def _candidates(self, request: GenerationRequest) -> int:
@@ -269,9 +270,9 @@ class AudioLDM(OfficialBackend):
 
         from generators.conditioning import clap_sound, clap_words
 
-        ranker = self._parts["ranking"]
-        wanted = clap_words(ranker, self._parts["tokenizer"], words)[0]
-        return [float(torch.cosine_similarity(clap_sound(ranker, self._parts["extract"], one), wanted, dim=0)) for one in sounds]
+        ranker = self._parts.ranking
+        wanted = clap_words(ranker, self._parts.tokenizer, words)[0]
+        return [float(torch.cosine_similarity(clap_sound(ranker, self._parts.extract, one), wanted, dim=0)) for one in sounds]
 
 
 def attempts(request: GenerationRequest, count: int) -> list[GenerationRequest]:

@@ -42,12 +42,13 @@ READERS = {
     "hub": ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"),
     "nano": ("audiomae", "audio_tower", "anchors"),
 }
-# How the authors and how diffusers sample the same weights. The official CLAP also puts nothing in the prompt's place at every tenth
-# request, in use as in training; that is not done here.
+# How the authors and how diffusers sample the same weights. Two habits of the authors' code are left out: its CLAP puts nothing in the
+# prompt's place at every tenth request, in use as in training; and a number of steps that does not divide 1000 is silently raised.
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "official": {"eta": 1.0, "uncond_loa": "zeros", "candidates": 3},
     "diffusers": {"eta": 0.0, "uncond_loa": "gpt2", "candidates": 1},
 }
+SEEN = frozenset({"image", "video", "audio"})  # what a bridge brings in
 SPEECH: dict[str, Any] = {"reads": "phonemes", "loa_tokens": 512, "accepts": ("text", "transcript", "condition"), "tasks": ("speech",)}
 
 
@@ -150,7 +151,7 @@ class AudioLDM2(Backend):
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            accepts=frozenset(self.config.accepts),
+            accepts=frozenset(self.config.accepts) | (SEEN if self._bridge is not None else frozenset()),
             tasks=frozenset(self.config.tasks),
             max_seconds=self.config.max_seconds,
             sample_rate=self._mel.sample_rate,
@@ -171,7 +172,20 @@ class AudioLDM2(Backend):
 
     def _ranks(self, request: GenerationRequest) -> bool:
         """Whether candidates for the request can be told apart."""
-        return self.config.encoders == "nano" or bool(request.prompt and self._has("feature_extractor"))
+        meant = request.prompt or any(ref.kind != "condition" for ref in request.media)
+        return self.config.encoders == "nano" or bool(meant and self._has("feature_extractor"))
+
+    @property
+    def _bridge(self) -> Path | None:
+        """The way from ImageBind's space to CLAP's (``loa train bridge``), where it lies in the folder."""
+        path = self.folder / "bridge.safetensors"
+        return path if path.is_file() and self.config.encoders == "hub" and self.config.reads == "t5" else None
+
+    @cached_property
+    def _imagebind(self) -> Any:
+        from encoders.imagebind import ImageBind
+
+        return ImageBind(self.home / "checkpoints" / "imagebind")
 
     @property
     def _misfit(self) -> str:
@@ -198,6 +212,14 @@ class AudioLDM2(Backend):
         wrong = sorted({ref.kind for ref, _ in request.loa} - known)
         if wrong:
             raise UnsupportedRequest(f"--loa takes {' or '.join(sorted(known))} with backend '{self.name}', not {', '.join(wrong)}")
+        if self._bridge is not None and any(ref.kind in SEEN for ref in request.media):
+            ears = self.home / "checkpoints" / "imagebind"
+            if not any((ears / f"imagebind_huge{suffix}").is_file() for suffix in (".pth", ".safetensors")):
+                raise CheckpointMissing(
+                    f"backend '{self.name}' sees and hears through ImageBind, which is not here: {ears} lacks imagebind_huge.pth "
+                    "(4.8 GB, CC BY-NC-SA 4.0, https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth): get it, "
+                    "or give a prompt alone"
+                )
         if self.config.reads == "phonemes" and not (request.transcript or stored(request)):
             raise UnsupportedRequest(f"backend '{self.name}' speaks words: give them with --transcript (a prompt describes the voice)")
         if request.candidates > 1 and not self._ranks(request):
@@ -266,6 +288,7 @@ class AudioLDM2(Backend):
 
     # -- loading --------------------------------------------------------------------------------------------------
     def _load(self) -> None:
+        from encoders.bridge import Bridge
         from encoders.loa import LoaWriter
         from generators.conditioning import HubConditioner, NanoConditioner, SpeechConditioner
 
@@ -286,7 +309,12 @@ class AudioLDM2(Backend):
         else:
             kind = SpeechConditioner if self.config.reads == "phonemes" else HubConditioner
             self._conditioner = kind(
-                self.store, parts, lambda: writer, text_length=self.config.text_length, uncond_loa=self._choice("uncond_loa")
+                self.store,
+                parts,
+                lambda: writer,
+                text_length=self.config.text_length,
+                uncond_loa=self._choice("uncond_loa"),
+                bridge=(Bridge.load(self._bridge), self._imagebind) if self._bridge is not None else None,
             )
         self._conditioner.load()
 
@@ -356,6 +384,25 @@ class AudioLDM2(Backend):
     def _unload(self) -> None:
         del self._unet, self._vae, self._vocoder, self._conditioner
         self.__dict__.pop("labeller", None)
+        self.__dict__.pop("_imagebind", None)
+
+    def misfits(self) -> dict[str, str]:
+        """By part: what keeps the authors' file from its networks; "" where it fits. Reads keys and shapes only.
+
+        Raises:
+            WeightsError: the file is damaged or asks to run code.
+        """
+        if self.original is None:
+            return {}
+        import torch
+
+        from encoders.weights import compare, read_shapes, shapes_of
+        from generators.audioldm_layouts import LAYOUTS, build, parts_of, state_of
+
+        layout = LAYOUTS[self.options.layout].resized(self.config.sizes)
+        file = {key: torch.empty(shape, device="meta") for key, shape in read_shapes(self.original).items()}
+        wrong = {part: compare(shapes_of(build(layout, part)), shapes_of(state_of(layout, part, file))) for part in parts_of(layout)}
+        return {part: str(misfit) if misfit else "" for part, misfit in wrong.items()}
 
     # -- making sound ---------------------------------------------------------------------------------------------
     def scheduler(self) -> Any:

@@ -50,7 +50,8 @@ class Layout:
 
     def resized(self, sizes: Mapping[str, Config]) -> Layout:
         """The same layout with other numbers: part -> arguments that replace its own."""
-        return replace(self, **{part: {**(getattr(self, part) or {}), **changed} for part, changed in sizes.items()})
+        resized: Any = {part: {**(getattr(self, part) or {}), **changed} for part, changed in sizes.items()}
+        return replace(self, **resized)
 
 
 def _unet(cross: Any, *, channels: int = 128, head: int = 32, depth: int = 1, latent: int = 8, film: bool = False) -> Config:
@@ -131,7 +132,7 @@ _PHONEMES: Config = {
     "ffn_dim": 768,
     "flow_size": 192,
 }
-_LDM_16K: dict[str, Config] = {"vae": _vae(), "vocoder": _hifigan()}
+_LDM_16K: Any = {"vae": _vae(), "vocoder": _hifigan()}
 _SEQUENCE = "cond_stage_models.0."  # what writes the Language of Audio
 _INSIDE = {
     "gpt2": _SEQUENCE + "model.",

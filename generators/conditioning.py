@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encoders.base import Condition, ConditionCache
+from encoders.base import Condition, ConditionCache, Encoder
+from encoders.bridge import Bridge, BridgedReader
 from encoders.clap import AudioLabeller, image_vector
 from encoders.image import ImageLabeller
 from encoders.loa import LoaWriter
@@ -152,13 +153,7 @@ class NanoConditioner:
         return self._labeller.anchors.nearest(vector)[0] if float(np.linalg.norm(vector)) >= SURE else None
 
     def _sound(self, ref: MediaRef) -> Audio:
-        sound = read_audio(self._store.path(ref))
-        if ref.span is None:
-            return sound
-        first, last = (int(t * sound.sample_rate) for t in ref.span)
-        if not 0 <= first < min(last, sound.samples.shape[1]):
-            raise UnsupportedRequest(f"the span {ref.span} lies outside the sound, which is {sound.seconds:g} s long")
-        return Audio(sound.samples[:, first:last], sound.sample_rate)
+        return stored_sound(self._store, ref)
 
     def _heard(self, request: GenerationRequest) -> list[Condition]:
         return [self._labeller.loa(self._sound(ref)) for ref in request.media if ref.kind == "audio"]
@@ -186,28 +181,57 @@ class HubConditioner:
     Each text is encoded alone and unpadded, so GPT-2 meets the positions it was trained on and its LOA equals that of diffusers
     for a single prompt; the U-Net then reads the text padded to a fixed length, where the padding is masked.
     ``uncond_loa`` "zeros" is the official form; "gpt2" runs GPT-2 on the empty text, as diffusers does.
+
+    These weights know words only. With a ``bridge`` (encoders/bridge.py) and the encoder that it begins at, pictures, videos and sounds
+    take the place of words: GPT-2 reads their vector, brought into CLAP's space, and GPT-2 and the U-Net read the FLAN-T5 states of the
+    captions nearest to it.
     """
 
     def __init__(
-        self, store: MediaStore, parts: Any, writer: Callable[[], LoaWriter], *, text_length: int, uncond_loa: UnconditionalLoa
+        self,
+        store: MediaStore,
+        parts: Any,
+        writer: Callable[[], LoaWriter],
+        *,
+        text_length: int,
+        uncond_loa: UnconditionalLoa,
+        bridge: tuple[Bridge, Encoder] | None = None,
     ) -> None:
         self._store, self._parts, self._writer, self._length, self._uncond = store, parts, writer, text_length, uncond_loa
+        self._reader = BridgedReader(*bridge, self.t5, length=text_length) if bridge else None
         self._cache = ConditionCache()
 
     def load(self) -> None:
         """The parts are handed in loaded."""
 
     def conditions(self, request: GenerationRequest) -> Conditions:
-        loa, text = self._read(request)
+        loa, text, words = self._read(request)
         given = stored_parts(request)
         if given:
             loa = fitting(blend([(read_loa(self._store, ref), weight) for ref, weight in given]), loa)
         null_loa, null_text = self._null(request, loa, text)
-        return Conditions(loa, text, null_loa, null_text, request.prompt)
+        return Conditions(loa, text, null_loa, null_text, words)
 
-    def _read(self, request: GenerationRequest) -> tuple[Condition, Condition]:
-        """LOA and text of what is asked for."""
-        return self._written(request.prompt)
+    def _read(self, request: GenerationRequest) -> tuple[Condition, Condition, str]:
+        """LOA and text of what is asked for, and in words what was understood."""
+        inputs = [self._perceived(ref) for ref in request.media if ref.kind != "condition"]
+        if not inputs:
+            return *self._written(request.prompt), request.prompt
+        assert self._reader is not None, "without a bridge the capabilities refuse pictures, videos and sounds"
+        said = (self.clap(request.prompt), self.t5(request.prompt)) if request.prompt else None
+        clap, text, caption = self._reader.read(inputs, said)
+        with torch.no_grad():
+            loa = self._writer()(clap, text)
+        return loa, padded(text, self._length), request.prompt or caption
+
+    def _perceived(self, ref: MediaRef) -> tuple[str, Any]:
+        """The bridge's name for a kind of input, and what ImageBind reads of it."""
+        from encoders.imagebind import clip_frames
+
+        if ref.kind == "audio":
+            return "audio", stored_sound(self._store, ref)
+        path = self._store.path(ref)
+        return "vision", load_image(path) if ref.kind == "image" else clip_frames(path)
 
     def _null(self, request: GenerationRequest, loa: Condition, text: Condition) -> tuple[Condition, Condition]:
         """LOA and text of what is not asked for."""
@@ -277,10 +301,10 @@ def t5_words(model: Any, tokenizer: Any, words: str, *, longest: int, length: in
 class SpeechConditioner(HubConditioner):
     """Speech: GPT-2 reads CLAP's vector of the prompt (the voice) and the transcript's phonemes; the U-Net reads LOA only."""
 
-    def _read(self, request: GenerationRequest) -> tuple[Condition, Condition]:
+    def _read(self, request: GenerationRequest) -> tuple[Condition, Condition, str]:
         voice, words = request.prompt, request.transcript or ""
         loa = self._cache.get(("loa", voice, words), lambda: self._spoken(voice, self.phonemes(words)))
-        return loa, UNREAD
+        return loa, UNREAD, voice
 
     def _null(self, request: GenerationRequest, loa: Condition, text: Condition) -> tuple[Condition, Condition]:
         if self._uncond == "zeros" and not request.negative_prompt:
@@ -304,6 +328,21 @@ class SpeechConditioner(HubConditioner):
 UNREAD = Condition(
     "none", torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool)
 )  # where a U-Net has no place for a second condition
+
+
+def stored_sound(store: MediaStore, ref: MediaRef) -> Audio:
+    """A stored sound, or the part of it that ``ref.span`` names.
+
+    Raises:
+        UnsupportedRequest: the span lies outside the sound.
+    """
+    sound = read_audio(store.path(ref))
+    if ref.span is None:
+        return sound
+    first, last = (int(t * sound.sample_rate) for t in ref.span)
+    if not 0 <= first < min(last, sound.samples.shape[1]):
+        raise UnsupportedRequest(f"the span {ref.span} lies outside the sound, which is {sound.seconds:g} s long")
+    return Audio(sound.samples[:, first:last], sound.sample_rate)
 
 
 def padded(condition: Condition, length: int) -> Condition:

@@ -126,7 +126,7 @@ def small_audioldm(folder: Path, layout: str) -> dict[str, Any]:
     recording = Recording(f"audioldm2_{layout.replace('-', '_')}")
     write_tokenizers(folder)
     torch.save({"state_dict": recording.state()}, folder / "audioldm2.pth")
-    return {"sizes": small_sizes(recording)}
+    return {"sizes": small_sizes(recording), "candidates": 1}
 
 
 @torch.no_grad()

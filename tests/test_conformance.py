@@ -19,14 +19,16 @@ from tests.audioldm_fakes import small_audioldm, tiny_speech
 from tests.conformance import BackendSuite, EncoderSuite, Subject
 from tests.encoder_fakes import tiny_audiomae, tiny_clap, tiny_imagebind, tiny_t5
 from tests.fakes import tiny_audioldm2, tiny_nano
+from tests.library_fakes import WRITERS, small
 from tests.ports import QUICK_BIGVGAN, write_make_an_audio, write_tango
 
 ROWS = {name: row for name, row in presets().items() if row.kind == "audio"}
 TINY_ENCODERS = {"imagebind": tiny_imagebind, "audiomae": tiny_audiomae, "clap": tiny_clap, "flan-t5": tiny_t5}
 TINY = {"tiny-nano": tiny_nano, "tiny-audioldm2": tiny_audioldm2}
-# Rows that differ from another one by their weights alone, which are not here.
+# Rows that differ from another one by their weights alone, which are not here; and one whose small files are not so small.
 TWINS = dict.fromkeys(
-    ("audioldm-m", "audioldm-l", "audioldm2-large", "audioldm2-music", "audioldm2-speech-ljspeech", "tango2"), pytest.mark.slow
+    ("audioldm-m", "audioldm-l", "audioldm2-large", "audioldm2-music", "audioldm2-48k", "audioldm2-speech-ljspeech", "tango2"),
+    pytest.mark.slow,
 )
 # Backend -> what writes a small official folder, and the options that go with its size.
 PORTS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
@@ -68,6 +70,8 @@ class TestBackends(BackendSuite):
         elif row.backend in PORTS and not build(row, {}, store, home).readiness().ready:
             write, options = PORTS[row.backend]
             write(home / "checkpoints" / row.name)
+        elif row.name in WRITERS and not build(row, {}, store, home).readiness().ready:
+            options = small(row.name, home / "checkpoints" / row.name)
         chosen = row
         return Subject(lambda: build(chosen, options, store, home), store)
 
@@ -75,13 +79,13 @@ class TestBackends(BackendSuite):
 @pytest.mark.parametrize("name", names("loa.backends"))
 def test_every_registered_backend_has_a_row_and_so_is_under_test(name: str) -> None:
     assert issubclass(resolve("loa.backends", name), Backend)
-    assert name in {row.backend for row in ROWS.values()}
+    assert name in {row.backend for row in presets().values()}
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=list(ROWS))
 def test_a_row_says_what_its_backend_says(row: BackendConfig, tmp_path: Path) -> None:
     backend = build(row, {}, MediaStore(tmp_path / "store"), tmp_path)
-    if not backend.readiness().ready:
+    if not backend.readiness().ready and row.name not in WRITERS:
         return  # what a missing checkpoint can do stands in its own loa.json
     can = backend.capabilities
     assert (row.sample_rate, row.max_seconds) == (can.sample_rate, can.max_seconds)

@@ -169,7 +169,7 @@ def test_from_words_to_waveform_as_the_official_code(case: Case, record_property
     one, other = ("unet_null", "unet_cond") if "unet_null" in recording.arrays.files else ("unet_first", "unet_second")
     errors |= {"unet, null": far(ours_null, recording[one]), "unet": far(ours, recording[other])}
     errors["latents"] = far(latent[None], recording["latents"])
-    vae, vocoder = backend._parts["vae"], backend._parts["vocoder"]
+    vae, vocoder = backend._parts.vae, backend._parts.vocoder
     with torch.no_grad():
         errors["mel"] = far(vae.decode(recording["latents"] / vae.config.scaling_factor).sample, recording["mel"])
         errors["wave"] = far(vocoder(recording["mel"][0, 0]), recording["wav"].reshape(-1))
@@ -183,15 +183,18 @@ def test_the_averaged_weights_are_those_that_make_the_sound(case: Case) -> None:
     if case.backend.options.layout != "audioldm-s":  # AudioLDM 2 keeps averages and does not use them
         return
     last = case.recording.state()["model.diffusion_model.time_embed.0.weight"]
-    assert not torch.equal(last, case.backend._parts["unet"].time_embedding.linear_1.weight)
+    assert not torch.equal(last, case.backend._parts.unet.time_embedding.linear_1.weight)
 
 
 @pytest.mark.parity
 def test_a_file_of_another_size_is_named(case: Case) -> None:
     other = make(case.backend.name, case.backend.folder)
-    with pytest.raises(WeightsError, match=r"another (size|version)"):
-        other.load()
-    assert any(said for said in other.misfits().values()) and not any(case.backend.misfits().values())
+    assert not any(case.backend.misfits().values())
+    if case.backend.options.layout == "audioldm-s":
+        with pytest.raises(WeightsError, match=r"another (size|version)"):
+            other.load()
+    else:
+        assert other.misfits()["unet"]
 
 
 # -- small size against diffusers -------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import lzma
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,9 +20,10 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from configs.schema import presets
-from encoders.weights import compare, read_shapes, shapes_of
-from generators.audioldm2 import AudioLDM2, step_noise
-from generators.audioldm_layouts import LAYOUTS, build, parts_of, state_of
+from encoders.base import Condition
+from encoders.weights import compare, shapes_of
+from generators.audioldm2 import AudioLDM2, LoaConfig, step_noise
+from generators.audioldm_layouts import LAYOUTS, SCHEDULE, build, parts_of, state_of
 from generators.base import GenerationRequest
 from generators.engine import Job, denoise
 from media.audio import Audio
@@ -250,8 +252,33 @@ def test_candidates_are_ranked_by_the_official_clap(case: Case) -> None:
 
 
 def test_reading_the_shapes_of_a_file_is_enough_to_verify_it(case: Case) -> None:
-    path = case.backend.original
-    assert path is not None
-    file = {key: torch.empty(shape, device="meta") for key, shape in read_shapes(path).items()}
-    layout = LAYOUTS[case.backend.options.layout].resized(case.backend.config.sizes)
-    assert all(not compare(shapes_of(build(layout, p)), shapes_of(state_of(layout, p, file))) for p in parts_of(layout))
+    assert set(case.backend.misfits().values()) == {""}
+    public = AudioLDM2(case.backend.name, case.backend.options, case.backend.store, case.backend.home)
+    public.config = LoaConfig()  # true sizes
+    assert {"unet", "vae", "gpt2", "clap"} <= {part for part, said in public.misfits().items() if said}
+
+
+def test_audioldm2_steps_of_a_run_at_true_size_are_taken_as_the_official_sampler_takes_them() -> None:
+    run = Recording("audioldm2_steps")
+    outputs, noise = run["unet_out"], run["noise"]
+    read: list[Tensor] = []
+
+    def unet(z: Tensor, t: Tensor, **given: Tensor) -> Any:
+        step = len(read)
+        assert int(t[0]) == int(run["unet_t"][2 * step, 0])
+        read.append(z[:1])
+        return SimpleNamespace(sample=torch.cat([outputs[2 * step], outputs[2 * step + 1]]))  # nothing, then the prompt
+
+    def scheduler() -> Any:
+        made = Recorded.from_config(SCHEDULE)
+        assert float((made.betas - run["betas"]).abs().max()) < 1e-7
+        made.noise = noise
+        return made
+
+    loa = Condition("loa", run["uncond_loa"], run["uncond_loa_mask"].bool())
+    assert not loa.states.any() and bool(loa.mask.all()) and run["uncond_t5_mask"].shape == (1, 1)
+    assert run["gpt_mask"].shape[1] == 1 + 2 + run["t5_mask"].shape[1] + 2  # each of the two between its start and its end
+    job = Job(run["start"][0], loa, loa, loa, loa, run.note["steps"], run.note["guidance"], generator=step_noise(0, 0), eta=1.0)
+    latent = denoise(unet, [job], scheduler, rows=1, window=None, overlap=0)[0]  # type: ignore[arg-type]
+    assert far(read[0], run["unet_in"][0]) == 0 and far(read[1], run["unet_in"][2]) < 2e-6
+    assert far(latent[None], run["latents"]) < 2e-6
