@@ -198,10 +198,16 @@ def finished(folder: Path) -> bool:
 
 
 def _cut_log(path: Path, step: int) -> None:
-    """Drop rows of steps that a kill undid and that will be made again."""
+    """Drop rows of steps that a kill undid and that will be made again, and a line that it tore."""
+
+    def stands(line: str) -> bool:
+        try:
+            return bool(json.loads(line)["step"] <= step)
+        except ValueError:
+            return False
+
     if path.exists():
-        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-        write_text(path, "".join(line + "\n" for line in kept))
+        write_text(path, "".join(line + "\n" for line in path.read_text().splitlines() if stands(line)))
 
 
 # -- the loop ----------------------------------------------------------------------------------------------------------
@@ -326,10 +332,10 @@ def train(
     if path.exists():
         check_same(folder, settings_of(loop))
         training.restore(path, loop.device)
-        if state.is_main_process:
-            _cut_log(folder / "log.jsonl", training.step)
     elif state.is_main_process:
         write_text(folder / "config.json", json.dumps(settings_of(loop), indent=1) + "\n")
+    if state.is_main_process:
+        _cut_log(folder / "log.jsonl", training.step)
     state.wait_for_everyone()
     saved = logged = training.spent
     means = Means()

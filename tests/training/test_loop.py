@@ -97,7 +97,12 @@ def test_the_log_of_a_killed_run_is_that_of_an_unbroken_one(tmp_path: Path) -> N
     train(modules, regression(modules), Loop(config), tmp_path / "unbroken")
     modules = network()
     with pytest.raises(Killed):
+        train(modules, regression(modules, 7), Loop(config), tmp_path / "broken")  # logged 4, saved nothing
+    modules = network()
+    with pytest.raises(Killed):
         train(modules, regression(modules, 15), Loop(config), tmp_path / "broken")  # logged 12, saved 8
+    with open(tmp_path / "broken" / "log.jsonl", "a") as torn:
+        torn.write('{"step": 1')
     modules = network()
     train(modules, regression(modules), Loop(config), tmp_path / "broken")
     logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("unbroken", "broken")]
