@@ -188,7 +188,7 @@ class MakeAnAudio(_MakeAnAudio):
         unet, vae, text = self._networks()
         return {
             "unet": (unet, unet_state(below(state, "model.diffusion_model."))),
-            "vae": (vae, autoencoder_state(below(state, "first_stage_model."))),
+            "vae": (vae, autoencoder_state(_mel_coder(state))),
             "caption": (text, below(state, "cond_stage_model.caption_encoder.")),
         }
 
@@ -264,7 +264,7 @@ class MakeAnAudio2(_MakeAnAudio):
         dit, vae, text, t5 = self._networks()
         return {
             "transformer": (dit, below(state, "model.diffusion_model.")),
-            "vae": (vae, below(state, "first_stage_model.")),
+            "vae": (vae, _mel_coder(state)),
             "caption": (text, below(state, "cond_stage_model.caption_encoder.")),
             "t5": (t5, below(state, "cond_stage_model.t5_transformer.")),
         }
@@ -307,6 +307,13 @@ class MakeAnAudio2(_MakeAnAudio):
 
         with torch.no_grad():
             return self._sound(self._parts.vae.decode(latent[None, :, :, 0] / self._parts.scale))
+
+
+def _mel_coder(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The autoencoder's tensors, without those of the losses it was trained with, which some files may still hold."""
+    from generators.ldm import below
+
+    return {key: value for key, value in below(state, "first_stage_model.").items() if not key.startswith("loss.")}
 
 
 # -- texts -------------------------------------------------------------------------------------------------------------

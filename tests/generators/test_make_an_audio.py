@@ -199,6 +199,13 @@ def test_a_file_that_asks_to_run_code_never_runs(tmp_path: Path, build: Make) ->
     assert not touched.exists()
 
 
+def test_what_training_left_in_a_file_is_passed_over(tmp_path: Path, build: Make) -> None:
+    folder = write_make_an_audio(tmp_path / "it", 1)
+    left = {"first_stage_model.loss.logvar": torch.zeros(()), "model_ema.decay": torch.ones(())}
+    torch.save({"state_dict": drawn_state(keys("maa1")) | left, "epoch": 3}, folder / "useful_ckpts" / "maa1_full.ckpt")
+    assert set(build("make-an-audio", checkpoint=str(folder)).misfits().values()) == {""}
+
+
 def test_weights_of_another_size_are_named(tmp_path: Path, build: Make) -> None:
     write_make_an_audio(tmp_path / "it", 1)
     (tmp_path / "it" / "txt2audio_args.yaml").unlink()  # then the public sizes hold
