@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from accelerate import PartialState
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
@@ -330,6 +331,28 @@ def test_a_decoder_is_trained_on_under_the_latents_of_a_checkpoint(trained: Reci
     same = {key for key, value in before.items() if torch.equal(made[key], value.float())}
     assert {key.partition(".")[0] for key in same} >= {"encoder", "quant_conv"}
     assert {key.partition(".")[0] for key in before.keys() - same} == {"decoder", "post_quant_conv"}
+
+
+def in_half(clips: Path, place: Path, device: str) -> dict[str, Any]:
+    """Every stage of the smallest recipe under bf16."""
+    tiny = train_config("tiny")
+    half = {stage: getattr(tiny, stage).model_copy(update={"precision": "bf16"}) for stage in STAGES}
+    config = tiny.model_copy(update=half | {"device": device}).placed(data=clips, work=place / "work", out=place / "out")
+    return Recipe(config).run("all")["stages"]
+
+
+@pytest.mark.slow
+def test_every_stage_trains_in_half_precision(clips: Path, tmp_path: Path) -> None:
+    stages = in_half(clips, tmp_path, "cpu")
+    assert all(np.isfinite(stage["last"]["loss"]) and stage["last"]["skipped"] == 0 for stage in stages.values())
+
+
+@pytest.mark.gpu
+def test_every_stage_trains_on_a_card(clips: Path, tmp_path: Path) -> None:
+    PartialState._reset_state()  # an earlier test may have asked for the processor
+    stages = in_half(clips, tmp_path, "auto")
+    assert PartialState().device.type == "cuda"
+    assert all(np.isfinite(stage["last"]["loss"]) and stage["last"]["skipped"] == 0 for stage in stages.values())
 
 
 # -- several processes ------------------------------------------------------------------------------------------------
