@@ -59,6 +59,10 @@ SYSTEMS = {
 }
 
 
+class _Parts(SimpleNamespace):
+    """The loaded networks by part, tokenizers and what CLAP hears with."""
+
+
 class AudioLDM(OfficialBackend):
     """Any of these systems; ``options.layout`` says which."""
 
@@ -169,7 +173,7 @@ class AudioLDM(OfficialBackend):
         def tokenizer(part: str) -> Any:
             return AutoTokenizer.from_pretrained(self.folder / part, local_files_only=True)
 
-        self._parts = SimpleNamespace(**networks)
+        self._parts = _Parts(**networks)
         self._parts.tokenizer = tokenizer("tokenizer")
         if self.original is not None:
             self._parts.vae.register_to_config(scaling_factor=float(self._scale))
