@@ -176,7 +176,7 @@ class AudioLDM(OfficialBackend):
         self._parts = _Parts(**networks)
         self._parts.tokenizer = tokenizer("tokenizer")
         if self.original is not None:
-            self._parts.vae.register_to_config(scaling_factor=float(self._scale))
+            self._parts.vae.register_to_config(scaling_factor=float(self.__dict__.pop("_scale")))
             extract = ClapFeatureExtractor(frequency_min=50, frequency_max=14_000, truncation="rand_trunc", padding="repeatpad")
         elif self._ranks:
             extract = ClapFeatureExtractor.from_pretrained(self.folder / "feature_extractor", local_files_only=True)
