@@ -137,6 +137,8 @@ class _Pipeline(FolderBackend):
         taken = inspect.signature(kind.__init__).parameters
         flags = {name: said for name, said in self._json(INDEX).items() if name in taken and not isinstance(said, list)}
         absent = {name: None for name in taken if name in self._json(INDEX) and name not in flags}
+        if "safety_checker" in self.options.without and "requires_safety_checker" in taken:
+            flags["requires_safety_checker"] = False
         self._pipe: Any = kind(**flags | absent | {name: self._part(name) for name in self._parts})
         self._pipe.set_progress_bar_config(disable=True)
         if self.options.offload != "none" and self.device.startswith("cuda"):
@@ -218,7 +220,7 @@ class Riffusion(SoundPipeline):
     """Stable Diffusion that draws spectrograms (Forsgren & Martiros 2022); the picture is turned into sound here."""
 
     class Options(SoundPipeline.Options):
-        drawing: dict[str, float] = Field(default_factory=dict)  # generators.spectrogram_image.Drawing, where it differs
+        drawing: dict[str, Any] = Field(default_factory=dict)  # generators.spectrogram_image.Drawing, where it differs
         columns_step: int = Field(default=8, ge=1)  # the network's pictures are a multiple of this wide
 
     options: Options
@@ -226,7 +228,7 @@ class Riffusion(SoundPipeline):
     def _make(self, request: GenerationRequest, on_step: Callable[[int, int], None]) -> np.ndarray:
         from generators.spectrogram_image import Drawing, undraw
 
-        drawing = Drawing(**self.options.drawing)  # type: ignore[arg-type]
+        drawing = Drawing(**self.options.drawing)
         columns = 1 + -(-round(request.seconds * drawing.sample_rate) // drawing.hop)
         width = -(-columns // self.options.columns_step) * self.options.columns_step
         made = self._call(request, on_step, width=width, height=drawing.bins, output_type="np").images[0]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.registry import ConfigError
+from serving.weights import folder_of
 
 if TYPE_CHECKING:
     from serving.app import App
@@ -148,6 +149,7 @@ def _chat_model(app: App) -> Finding:
 
 
 def _backends(app: App) -> Iterator[Finding]:
+    absent = 0
     for name, row in app.rows.items():
         if row.kind == "published":
             continue
@@ -156,8 +158,15 @@ def _backends(app: App) -> Iterator[Finding]:
         except Exception as error:
             yield Finding(name, False, _line(error), "correct or remove its row", 1)
             continue
+        if not state.ready and row.files and not folder_of(row, app.config.home).is_dir():
+            absent += 1  # never asked for: nothing is wrong here
+            continue
         got = f"{row.system}, {state.bytes / 1e6:.1f} MB, {row.licence}" if state.ready else state.reason
         yield Finding(name, state.ready, got, "" if state.ready else f"see 'loa models show {name}'")
+    if absent:
+        yield Finding(
+            "other systems", True, f"{absent} whose weights are not here ('loa models list'; 'loa models pull NAME' gets one)"
+        )
 
 
 def _first_sound(app: App) -> Finding:
