@@ -17,6 +17,7 @@ from generators.editing import check_edit
 from media.audio import Audio, loudness_lufs, read_audio
 from media.refs import MediaRef, MediaStore, UnreadableMedia
 
+_CALLED = {"image": "picture", "video": "video", "condition": "stored condition"}
 PEAK_DB = -1.0  # dBFS; louder than this is no peak of an export
 LUFS = (-60.0, 0.0)  # what may be asked
 _REGION = re.compile(r"\s*(\d*\.?\d+|\d+\.)\s*:\s*(\d*\.?\d+|\d+\.)\s*")
@@ -30,7 +31,7 @@ def source_of(store: MediaStore, given: str) -> MediaRef:
     """
     ref = store.ref(given) if given.startswith("sha256:") else store.put_file(Path(given))
     if ref.kind != "audio":
-        raise UnreadableMedia(f"only sounds can be edited, but the content of '{given[:80]}' is a {ref.kind}")
+        raise UnreadableMedia(f"only sounds can be edited, but the content of '{given[:80]}' is a {_CALLED[ref.kind]}")
     return ref
 
 
