@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Parts = Mapping[str, tuple[nn.Module, Mapping[str, Tensor], Path]]
     Read = Callable[[Path], dict[str, Tensor]]
 
+SETTINGS = {".json", ".yaml", ".yml"}  # suffixes of small files that may say sizes or words
 MAX_STEPS = 999  # with 1000, diffusers' and the official schedules alike begin one step outside the table
 
 
@@ -114,9 +115,11 @@ class OfficialBackend(Backend):
             raise UnsupportedRequest(f"backend '{self.name}' takes at most {MAX_STEPS} steps, got {request.steps}")
 
     def _found(self) -> list[Path]:
-        """The files that decide the sound, as far as they are here."""
-        places = ([self.folder / name for name in group] for group in self.required)
-        return [next(path for path in group if path.is_file()) for group in places if any(path.is_file() for path in group)]
+        """The files that decide the sound, as far as they are here: what is required, and settings beside it."""
+        groups = ([self.folder / name for name in group if (self.folder / name).is_file()] for group in self.required)
+        needed = [group[0] for group in groups if group]
+        beside = sorted(path for path in self.folder.rglob("*") if path.suffix in SETTINGS and path.is_file())
+        return needed + [path for path in beside if path not in needed]
 
     def readiness(self) -> Readiness:
         missing = [group[0] for group in self.required if not any((self.folder / name).is_file() for name in group)]

@@ -199,6 +199,15 @@ def test_a_file_that_asks_to_run_code_never_runs(tmp_path: Path, build: Make) ->
     assert not touched.exists()
 
 
+def test_settings_beside_the_weights_are_part_of_the_fingerprint(tmp_path: Path, build: Make) -> None:
+    folder = write_make_an_audio(tmp_path / "it", 1)
+    before = build("make-an-audio", checkpoint=str(folder)).fingerprint()
+    assert build("make-an-audio", checkpoint=str(folder)).fingerprint() == before
+    settings = folder / "txt2audio_args.yaml"
+    settings.write_text(settings.read_text().replace("num_heads: 8", "num_heads: 4"))  # the same keys and shapes
+    assert build("make-an-audio", checkpoint=str(folder)).fingerprint() != before
+
+
 def test_what_training_left_in_a_file_is_passed_over(tmp_path: Path, build: Make) -> None:
     folder = write_make_an_audio(tmp_path / "it", 1)
     left = {"first_stage_model.loss.logvar": torch.zeros(()), "model_ema.decay": torch.ones(())}
