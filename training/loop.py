@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -295,14 +296,19 @@ class Means:
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.count = self.skipped = 0
+        self.counts: Counter[str] = Counter()  # a critic may join in between
+        self.skipped = 0
 
     def add(self, values: dict[str, Tensor], finite: bool) -> None:
-        self.sums = {key: self.sums[key] + value if key in self.sums else value for key, value in values.items()}
-        self.count, self.skipped = self.count + 1, self.skipped + (not finite)
+        if not finite:
+            self.skipped += 1
+            return
+        for key, value in values.items():
+            self.sums[key] = self.sums[key] + value if key in self.sums else value
+            self.counts[key] += 1
 
     def row(self) -> dict[str, float]:
-        return {"skipped": self.skipped} | {key: round(float(value) / self.count, 5) for key, value in self.sums.items()}
+        return {"skipped": self.skipped} | {key: round(float(value) / self.counts[key], 5) for key, value in self.sums.items()}
 
 
 def train(

@@ -210,7 +210,15 @@ def test_skipped_steps_are_counted_in_the_log(tmp_path: Path) -> None:
         return {"loss": fair(step)["loss"] * (math.inf if step in (3, 12, 13) else 1.0)}
 
     train(modules, loss, Loop(CONFIG), tmp_path)
-    assert [json.loads(line)["skipped"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [1, 2, 0]
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["skipped"] for row in rows] == [1, 2, 0] and all(math.isfinite(row["loss"]) for row in rows)
+
+
+def test_a_loss_that_joins_later_is_averaged_over_its_own_steps(tmp_path: Path) -> None:
+    modules = network()
+    fair = regression(modules)
+    train(modules, lambda step: fair(step) | ({"late": torch.tensor(4.0)} if step >= 8 else {}), Loop(CONFIG), tmp_path)
+    assert [json.loads(line)["late"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [4.0, 4.0, 4.0]
 
 
 def test_random_draws_of_any_library_depend_on_the_step_alone(tmp_path: Path) -> None:
