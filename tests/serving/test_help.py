@@ -8,7 +8,9 @@ import pytest
 from tests.serving.conftest import Loa
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["chat", "--help"], ["models", "list", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["generate", "--help"], ["edit", "--help"], ["chat", "--help"], ["models", "list", "--help"]]
+)
 def test_help_imports_nothing_but_typer(loa: Loa, arguments):
     ran = loa(*arguments)
     assert ran.code == 0
@@ -42,7 +44,7 @@ def test_version_is_the_distributions(loa: Loa):
 
 def test_every_command_of_the_contract_that_this_version_brings_is_listed(loa: Loa):
     out = loa("--help").stdout
-    for command in ("chat", "generate", "replay", "models", "doctor", "bench"):
+    for command in ("chat", "generate", "edit", "replay", "models", "doctor", "bench"):
         assert f"\n  {command}" in out
 
 
