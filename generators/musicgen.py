@@ -216,7 +216,7 @@ def _last(draw: Callable[[Tensor, Tensor], Tensor]) -> Any:
     """A list of processors in which ``draw`` stays behind the guidance that the library appends to it."""
     from transformers import LogitsProcessorList
 
-    class Ordered(LogitsProcessorList):  # type: ignore[misc]
+    class Ordered(LogitsProcessorList):
         def append(self, processor: Any) -> None:
             self.insert(0, processor)
 
