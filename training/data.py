@@ -125,9 +125,9 @@ class Bench:
     def draw_mix(self, draw: np.random.Generator) -> Scene:
         """Two sounds of classes that may be trained on together."""
         while True:
-            (x_name, *x), (y_name, *y) = self.draw_sound(draw), self.draw_sound(draw)
+            (x_name, x_phrase, x), (y_name, y_phrase, y) = self.draw_sound(draw), self.draw_sound(draw)
             if x_name != y_name and not held_out(x_name, y_name):
-                return mixed(draw, (x[0], x[1]), (y[0], y[1]))
+                return mixed(draw, (x_phrase, x), (y_phrase, y))
 
     def draw_placed(self, draw: np.random.Generator) -> Scene:
         _, phrase, sound = self.draw_sound(draw)
