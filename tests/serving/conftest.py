@@ -57,6 +57,28 @@ class Loa:
             heavy=HEAVY & imported,
         )
 
+    def together(self, *commands: tuple[str | Path, ...]) -> list[Ran]:
+        """Several commands, one after the other in one process: what they have in common is imported once."""
+        runner = (
+            "import contextlib, io, json, sys\nfrom serving.cli import main\nran = []\n"
+            "for sys.argv in json.loads(sys.argv[1]):\n"
+            "    out, err, code = io.StringIO(), io.StringIO(), 0\n"
+            "    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):\n"
+            "        try:\n            main()\n        except SystemExit as left:\n            code = left.code or 0\n"
+            "    ran.append([code, out.getvalue(), err.getvalue()])\nprint(json.dumps(ran))"
+        )
+        lines = json.dumps([["loa", *map(str, command)] for command in commands])
+        done = subprocess.run(
+            [sys.executable, "-c", runner, lines],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=True,
+        )
+        return [Ran(code, out, err, 0.0, set()) for code, out, err in json.loads(done.stdout.splitlines()[-1])]
+
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "serving.cli", *map(str, arguments)],
