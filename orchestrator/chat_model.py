@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from configs.registry import ConfigError, MissingExtra
 from media.refs import MediaRef
-from orchestrator.conversation import Conversation, Sound, media_of, sound_of, text_of
+from orchestrator.conversation import Conversation, Sound, media_of, outcome, sound_of, text_of
 from orchestrator.intents import Intents, SentenceEncoder, shipped
 from orchestrator.parsing import Parsed, parse, subject
 
@@ -567,6 +567,9 @@ def report(results: Sequence[ToolMessage]) -> str:
 
 
 def _result(message: ToolMessage) -> str:
+    told = outcome(message)
+    if told is not None:
+        return told
     sound = sound_of(message)
     if sound is not None:
         return _sound_sentence(sound)

@@ -212,6 +212,38 @@ def files_of(message: BaseMessage) -> tuple[File, ...]:
     )
 
 
+REGENERATED = "It was made anew without that, not separated, so other parts may have changed too."
+
+
+def outcome(message: BaseMessage) -> str | None:
+    """What a tool's answer means to a person, where it is more than one new sound or a description; None elsewhere.
+
+    English, from the artifact alone: nothing is said that is not there.
+    """
+    artifact = _artifact(message)
+    sound = next(iter(sounds_of(message)), None)
+    if "compared" in artifact:
+        each = [
+            f"{entry['generated']['backend']}: {entry['generated']['seconds']:g} s"
+            if "generated" in entry
+            else f"{entry['asked_backend']} made nothing ({str(entry['error']).rstrip('.')})"
+            for entry in artifact["compared"]
+        ]
+        return f"Here is the comparison. {'; '.join(each)}."
+    if "files" in artifact:
+        return f"{str(message.text).rstrip('.')}."
+    if sound is None:
+        return None
+    name = sound.request.get("transcript") or sound.request.get("prompt") or "the earlier sound"
+    if sound.restored:
+        return f"Back to “{name}”: {sound.seconds:g} s, made with {sound.backend} before (seed {sound.request['seed']})."
+    edit = sound.request.get("edit") or {}
+    if edit.get("kind") == "remove":
+        gone = sound.request["negative_prompt"]
+        return f"Here is the sound without “{gone}”: {sound.seconds:g} s, made with {sound.backend}. {REGENERATED}"
+    return None
+
+
 def _artifact(message: BaseMessage) -> dict[str, Any]:
     artifact = getattr(message, "artifact", None)
     done = message.type == "tool" and getattr(message, "status", "") == "success"

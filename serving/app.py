@@ -357,8 +357,7 @@ class App:
             media=made.media.id,
             lufs=lufs,
         )
-        told = note.model_dump(mode="json", exclude={"lufs"} if lufs is None else None)
-        return encode_audio(sound, form, {"comment": canonical_json(told)}), sound.seconds, remark
+        return encode_audio(sound, form, {"comment": canonical_json(note)}), sound.seconds, remark
 
     def replay(
         self,

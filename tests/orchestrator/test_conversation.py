@@ -18,6 +18,7 @@ from orchestrator.conversation import (
     Progress,
     Turn,
     media_of,
+    outcome,
     repaired,
     to_message,
     without_addresses,
@@ -51,6 +52,25 @@ def test_a_conversation_knows_attachments_and_sounds_in_order() -> None:
 def test_a_failed_call_brings_no_sound() -> None:
     failed = ToolMessage("no", tool_call_id="1", status="error", artifact=generated(7, "a dog"))
     assert Conversation.read([failed]).sounds == ()
+
+
+def test_what_a_tool_did_is_told_from_its_artifact_alone() -> None:
+    sound = generated(7, "rain")
+    told = {
+        "restored": {**sound, "restored": True},
+        "compared": {"compared": [{"generated": sound["generated"]}, {"asked_backend": "big", "error": "big.bin is not here."}]},
+        "plain": sound,
+    }
+    said = {name: outcome(ToolMessage("x", tool_call_id="1", artifact=artifact)) for name, artifact in told.items()}
+    assert said["restored"] == "Back to “rain”: 5 s, made with nano before (seed 0)."
+    assert said["compared"] == "Here is the comparison. nano: 5 s; big made nothing (big.bin is not here)."
+    assert said["plain"] is None
+    request = {**sound["generated"]["request"], "negative_prompt": "birds", "edit": {"kind": "remove"}}
+    removed = outcome(ToolMessage("x", tool_call_id="1", artifact={"generated": {**sound["generated"], "request": request}}))
+    assert removed is not None and "without “birds”" in removed and "not separated" in removed
+    file = {"media": PICTURE.model_dump(), "seconds": 0}
+    assert outcome(ToolMessage("Wrote it", tool_call_id="1", artifact={"files": [file]})) == "Wrote it."
+    assert outcome(ToolMessage("no", tool_call_id="1", status="error", artifact=told["compared"])) is None
 
 
 def test_open_calls_are_answered_where_they_stand() -> None:
