@@ -422,22 +422,30 @@ def doctor(as_json: Json = False) -> None:
 
 @cli.command()
 def train(
-    stage: Annotated[str, typer.Argument(help="audiomae, vae, vocoder, tower, latent, translator, joint; or all.")],
+    stage: Annotated[str, typer.Argument(help="audiomae, vae, vocoder, tower, latent, translator, joint; all; or bridge.")],
     config: Annotated[str, typer.Option("--config", metavar="FILE", help="A recipe: a YAML file, or nano-cpu, nano-gpu, ...")],
     data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Clips that 'python -m training.data' made.")] = None,
     recordings: Annotated[Path | None, typer.Option("--recordings", metavar="DIR", help="Make missing clips of these.")] = None,
     soundfont: Annotated[Path | None, typer.Option("--soundfont", metavar="F", help="Make music for the clips, too.")] = None,
     work: Annotated[Path | None, typer.Option("--work", metavar="DIR", help="Where the stages keep their states.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", metavar="DIR", help="The checkpoint that 'all' ends with.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", metavar="DIR", help="The checkpoint that 'all' ends with; the bridge's file.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run left off.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train one stage of a recipe, or all of them and write the checkpoint with its card."""
+    """Train one stage of a recipe, or all of them and write the checkpoint with its card.
+
+    'bridge' fits the way from ImageBind to AudioLDM 2; its --config names captions, examples and the two encoders' folders.
+    """
     from configs.registry import UnknownName
     from configs.schema import STAGES, train_config
 
+    if stage == "bridge":
+        _train_bridge(Path(config), output or Path("bridge.safetensors"), as_json)
+        return
     if stage not in (*STAGES, "all"):
-        raise UnknownName("stage", stage, (*STAGES, "all"))
+        raise UnknownName("stage", stage, (*STAGES, "all", "bridge"))
     _must_exist([soundfont] if soundfont else [])
     recipe = train_config(config).placed(data=data, recordings=recordings, soundfont=soundfont, work=work, out=output)
     _quieten()
@@ -455,6 +463,22 @@ def train(
     for name, done in told["stages"].items():
         print(f"{name:<12} {done['steps']} steps, {done['minutes']:.2f} minutes, loss {done['last'].get('loss', math.nan):.4g}")
     print(told.get("checkpoint", told["work"]))
+
+
+def _train_bridge(config: Path, out: Path, as_json: bool) -> None:
+    from configs.schema import bridge_config
+
+    settings = bridge_config(config)
+    _quieten()
+    from training.bridge import train_bridge
+
+    with _bar("bridge") as on_progress:
+        bridge = train_bridge(settings, out, lambda what, share: on_progress(SimpleNamespace(step=share, of=1.0, stage=what)))
+    if as_json:
+        _print_json({"stage": "bridge", "path": str(out.absolute()), "captions": len(bridge.texts), **bridge.about})
+        return
+    print("\n".join(f"{name:<12} {said}" for name, said in bridge.about.items()))
+    print(out.absolute())
 
 
 @bench.command("nano")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from encoders.bridge import Bridge
 from encoders.imagebind import ImageBind
 from encoders.weights import WeightsError
 from media.audio import write_audio
+from serving import cli
 from tests import makers
 from tests.drawn import drawn_picture
 from tests.encoder_fakes import tiny_clap, tiny_imagebind
@@ -168,3 +170,20 @@ def test_what_is_missing_is_said_before_the_long_work(rooms: tuple[Path, Path, P
 def test_captions_of_the_house_are_thousands_and_each_once() -> None:
     captions = read_captions(None)
     assert len(captions) == len(set(captions)) > 3000 and "rain" in captions
+
+
+def test_the_command_writes_the_file_and_says_what_it_explains(
+    rooms: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imagebind, clap, examples = rooms
+    (tmp_path / "captions.txt").write_text("\n".join(f"rain and {i} dogs" for i in range(100)))
+    (tmp_path / "b.yaml").write_text(f"imagebind: {imagebind}\nclap: {clap}\ncaptions: {tmp_path / 'captions.txt'}\n")
+    out = tmp_path / "bridge.safetensors"
+    assert cli.run(["train", "bridge", "--config", str(tmp_path / "b.yaml"), "-o", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["captions"] == 100 and told["path"] == str(out) and "of the variance" in told["unexplained"]
+    assert len(Bridge.load(out).texts) == 100
+    (tmp_path / "b.yaml").write_text(f"imagebind: {examples}\n")  # no weights there
+    assert cli.run(["train", "bridge", "--config", str(tmp_path / "b.yaml")]) == 3
+    said = capsys.readouterr().err
+    assert "imagebind_huge" in said and len(said.strip().splitlines()) == 1
