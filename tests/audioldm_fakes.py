@@ -74,6 +74,9 @@ def tiny_speech(folder: Path, seed: int = 0) -> Path:
     tokenizer.save_pretrained(folder / "tokenizer_2")
     vocab.unlink()
     (folder / "loa.json").write_text(json.dumps(PUBLIC | {"loa_tokens": 8}))
+    index = json.loads((folder / "model_index.json").read_text())
+    index |= {"text_encoder_2": ["transformers", "VitsModel"], "tokenizer_2": ["transformers", "VitsTokenizer"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
     return folder
 
 
