@@ -176,21 +176,19 @@ class App:
                 raise why
             self.require_ready(backend)
             return
-        refusals = [_why_not(row, asked, seconds, edit) for row in self.rows.values() if row.kind == "audio"]
-        if all(refusals):
-            if edit and not any(edit in row.edits for row in self.rows.values()):
+        sounding = [row for row in self.rows.values() if row.kind == "audio"]
+        rows = [row for row in sounding if self.readiness(row).ready] or sounding  # what is not here helps nobody
+        if all([_why_not(row, asked, seconds, edit) for row in rows]):
+            if edit and not any(edit in row.edits for row in rows):
                 raise UnsupportedRequest(f"no backend here can do the edit '{edit}' ('loa models show NAME' tells a system's edits)")
-            fits = [
-                row for row in self.rows.values() if row.kind == "audio" and asked <= row.accepts and (not edit or edit in row.edits)
-            ]
+            fits = [row for row in rows if asked <= row.accepts and (not edit or edit in row.edits)]
             if fits:
                 longest = max(fits, key=lambda row: row.max_seconds)
                 raise UnsupportedRequest(
                     f"no backend here makes {seconds:g} s of sound: '{longest.name}' makes the most, "
                     f"{longest.max_seconds:g} s; ask for less"
                 )
-            kinds = {", ".join(sorted(row.accepts)): row.name for row in reversed(self.rows.values()) if row.kind == "audio"}
-            takes = "; ".join(f"{name}: {kind}" for kind, name in kinds.items())
+            takes = "; ".join(f"{row.name}: {', '.join(sorted(row.accepts))}" for row in rows)
             raise UnsupportedRequest(f"no backend here takes {' and '.join(sorted(asked))} together ({takes})")
 
     def request(self, backend: str = "auto", **fields: Any) -> GenerationRequest:

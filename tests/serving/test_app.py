@@ -127,6 +127,7 @@ def test_published_rows_cannot_be_asked_and_are_never_ready(tmp_path: Path, monk
         max_seconds=1e3,
         accepts=frozenset({"text"}),
         tasks=frozenset({"sound"}),
+        notes="never released",
     )
     monkeypatch.setattr(house, "presets", lambda home: {"paper": paper})
     app = build(AppConfig(home=tmp_path))
