@@ -23,7 +23,7 @@ from torch import Tensor
 from configs.schema import presets
 from encoders.weights import WeightsError, compare, shapes_of
 from generators.audioldm import SYSTEMS, AudioLDM, attempts
-from generators.audioldm_layouts import LAYOUTS, build, parts_of, state_of
+from generators.audioldm_layouts import LAYOUTS, build, filled, parts_of, state_of
 from generators.base import GenerationRequest, UnsupportedRequest
 from generators.engine import denoise
 from media.refs import MediaStore
@@ -195,6 +195,29 @@ def test_a_file_of_another_size_is_named(case: Case) -> None:
             other.load()
     else:
         assert other.misfits()["unet"]
+
+
+@pytest.mark.parity
+def test_the_unet_of_musicldm_is_that_of_the_official_code(record_property: Callable[[str, object], None]) -> None:
+    recording = Recording("musicldm_official")
+    told = recording.note["settings"]
+    levels = [told["model_channels"] * times for times in told["channel_mult"]]
+    small = {
+        "block_out_channels": levels,
+        "layers_per_block": told["num_res_blocks"],
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        "attention_head_dim": [width // told["num_head_channels"] for width in levels],
+        "cross_attention_dim": levels,
+    }
+    unet = filled(LAYOUTS["musicldm"].resized({"unet": small}), "unet", recording.state(), "the recording")
+    with torch.no_grad():
+        ours = unet(
+            recording["x"], torch.tensor(recording.note["times"]), encoder_hidden_states=None, class_labels=recording["y"]
+        ).sample
+    error = far(ours, recording["out"])
+    record_property("errors", {"unet": error})
+    assert error < 1e-5
 
 
 # -- small size against diffusers -------------------------------------------------------------------------------------
