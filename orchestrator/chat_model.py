@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -25,9 +25,12 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from configs.registry import ConfigError, MissingExtra
 from media.refs import MediaRef
+from orchestrator.actions import act
 from orchestrator.conversation import Conversation, Sound, media_of, outcome, sound_of, text_of
 from orchestrator.intents import Intents, SentenceEncoder, shipped
+from orchestrator.languages import PLEAS, detect, gloss
 from orchestrator.parsing import Parsed, parse, subject
+from orchestrator.references import meant
 
 
 class RulesOptions(BaseModel):
@@ -55,6 +58,7 @@ class Say:
 
 
 Classify = Callable[[str], tuple[str, float]]
+FIRST_TOOLS = frozenset({"generate_audio", "describe_media"})
 
 # -- words -------------------------------------------------------------------------------------------------------------
 
@@ -73,7 +77,7 @@ _REFERENCE = {
 }
 _POINTING = re.compile(rf"\b(?:this|that|my|attached|these|those)\s+(?:{_THIS}\s+)*(?:{_NOUNS['image']}|{_NOUNS['video']})\b", re.I)
 _DESCRIBE = re.compile(
-    r"""^\W*(?:(?:please|hey|ok|and|so|now|can\ you|could\ you|would\ you|do\ you|tell\ me|i\ want\ to\ know
+    r"""^\W*(?:(?:please|just|simply|only|hey|ok|and|so|now|can\ you|could\ you|would\ you|do\ you|tell\ me|i\ want\ to\ know
     |i\ wonder)[\s,]+)*(?:
         (?:describe|identify|classify|caption|recogni[sz]e|analy[sz]e|guess|label|tag)\b(?!\s+how)
       | tell\ me\ what\b
@@ -81,6 +85,7 @@ _DESCRIBE = re.compile(
       |visible|playing|making|there|the\ \w+\ (?:in|on|doing))\b
       | what\ (?:do|can|could|did|am|are|should)\ (?:you|i|we)\ (?:see|hear|seeing|hearing|recogni[sz]e|make\ of
       |notice|think\ (?:this|that|it)\ is)\b
+      | what\ goes\ on\b
       | what\ (?:happens|happened|can\ be\ (?:seen|heard))\b
       | (?:what|which)\ (?:kind\ of\ |sort\ of\ |type\ of\ )?\w+\ (?:is|are|was|were|do\ you)\ (?:this|that|it|these
       |those|shown|playing|in|on|singing|here|see|hear)\b
@@ -164,21 +169,14 @@ _LENGTH: tuple[tuple[re.Pattern[str], float], ...] = tuple(
         (r"\b(?:even )?shorter\b|\b(?:shorten|cut) (?:it|that|this)\b", 0.5),
     )
 )
-_ORDINALS = {"first": 0, "1st": 0, "second": 1, "2nd": 1, "third": 2, "3rd": 2, "fourth": 3, "4th": 3, "fifth": 4}
-_WHICH = re.compile(
-    r"\b(?:(?:go )?back to |repeat |use |take |with )?(?:the )?(?P<which>first|second|third|fourth|fifth|1st"
-    r"|2nd|3rd|4th|last|latest|newest|previous|original)"
-    r"(?: (?:one|sound|version|take|clip|recording|try))\b|\b(?:go )?back to the (?P<which2>first|second|third"
-    r"|original|previous)\b"
-    r"|\b(?P<which3>the one before(?: that| this)?)\b|\b(?:sound|number|version|take) #?(?P<number>\d)\b",
-    re.I,
-)
 _CHANGE = re.compile(
     r"""^\W*(?:(?:ok|okay|please|now|and|then|nice|great|good|cool|hmm|yes|no|well|thanks|can\ you|could\ you
     |would\ you|i\ want|i(?:'d|\ would)\ like|i\ like\ it|just|let's|let\ me\ hear|give\ me)[\s,.!;:]+)*(?:
         (?:exactly\ )?(?:the\ )?same\b | (?:do|try|make|play|say|repeat|turn|keep|change|shorten|lengthen|extend
         |take|hear)\ (?:it|that|this)\b(?!\ (?:picture|photo|image|video))
-      | redo\b | repeat\b | again\b | once\ more\b | one\ more(?:\ time|\ of)?\W*$ | another\ (?:one|take|version
+      | redo\b | (?:swap|exchange)\b | it\ (?:needs?|has|must|ought|should)\b | take\ (?:the\ |that\ )?[\w ]+\ out\b
+      | (?:lose|drop)\ the\b | keep\ (?:everything|all)\b | repeat\b | again\b | once\ more\b | one\ more(?:\ time|\ of)?\W*$
+      | another\ (?:one|take|version
       |try|go|attempt|variant|variation|seed)\b
       | a\ (?:different|new|second|third|fresh)\ (?:one|take|version|try|seed)\b | (?:a\ (?:little\ |tiny\ )?bit
       |a\ little|slightly|much|way|even|far)\ (?:more\ |less\ )?\w+\W*(?:please\W*)?$
@@ -219,7 +217,7 @@ _CUES = re.compile(
     r"turn (?:it|that)|keep (?:it|that)|play (?:it|that)|i(?:'d| would)? (?:like|want)(?: it)?|give me"
     r"|let me hear|please|but|now|and then|then|ok|okay|nice|great|good|"
     r"thanks|just|it|that|instead|sound(?:s|ing)?|to be|of (?:it|that|this)|hear|time|yes|no|hmm|change|use"
-    r"|also|be|a bit of|i|like)\b",
+    r"|also|be|a bit of|i|like|needs? to|has to|must|should|keep (?:everything|all)|everything)\b",
     re.I,
 )
 
@@ -238,15 +236,21 @@ UNKNOWN = "I did not understand that. What should be heard?"
 # -- deciding ----------------------------------------------------------------------------------------------------------
 
 
-def decide(messages: Sequence[BaseMessage], options: RulesOptions, classify: Classify) -> Call | Say:
-    """What to do about the last message, a person's. Pure: the same history gives the same decision."""
+def decide(
+    messages: Sequence[BaseMessage], options: RulesOptions, classify: Classify, tools: Collection[str] = FIRST_TOOLS
+) -> Call | Say:
+    """What to do about the last message, a person's. Pure: the same history gives the same decision.
+
+    Args:
+        tools: names of the tools that may be called.
+    """
     earlier, turn = Conversation.read(messages[:-1]), messages[-1]
-    attached, text = media_of(turn), _COMMANDS.sub(" ", text_of(turn))
-    refused = text != text_of(turn)
+    attached, text = media_of(turn), english(text_of(turn))
+    refused = any(pattern.search(text_of(turn)) for pattern in (_COMMANDS, PLEAS, _WRITTEN))
     said = parse(text, options.backends)
     asked, before = _pending(messages[:-1])
     if asked == "prompt" and before is not None:
-        said, attached = _continued(said, parse(text_of(before), options.backends)), attached or media_of(before)
+        said, attached = _continued(said, parse(english(text_of(before)), options.backends)), attached or media_of(before)
     if asked == "audio" and before is not None and not attached:
         attached = media_of(before)
         if not re.search(r"\b(?:make|like|similar|second|latter|generate|another|new)\b", said.rest, re.I):
@@ -260,13 +264,59 @@ def decide(messages: Sequence[BaseMessage], options: RulesOptions, classify: Cla
     if asked == "describe" and attached and not content(subject(said.rest)):
         return _describe(attached)
     intent, share = _intent(said.rest, classify)
+    asking = intent == "describe" and share >= 0.5 and not _MAKE.search(said.rest) and not _GIVES.search(said.rest)
+    describing = bool(_DESCRIBE.search(said.rest) or asking) and not _SOUNDS_LIKE.search(said.rest)
+    which = _which(said.rest, earlier)[0] if earlier.sounds else None
+    found = act(said, attached, earlier, tools, which, describing, options.backends)
+    if found is not None:
+        return Say(found.asks, found.about) if found.asks else Call(((found.tool, found.args),))
     if said.had_address and not attached and not _MAKE_OF.search(said.rest):
         asks_to_open = _OPENING.search(said.rest) or intent != "generate" or share < 0.6
         if asks_to_open or not content(subject(said.rest)):
             return Say(NO_ADDRESS, "prompt")
-    if _DESCRIBE.search(said.rest) or (intent == "describe" and share >= 0.5 and not _MAKE.search(said.rest)):
+    if not attached and not describing and earlier.sounds and _ABOUT_US.search(said.rest):
+        return Say(chat(said.rest, earlier, options))
+    if describing:
         return _describe(attached or _referred(said.rest, earlier, any_medium=True))
     return _sound_or_words(said, attached, earlier, intent, share, options)
+
+
+# What is written in a medium, its name or its tags is quoted, never asked: it goes before anything is read.
+_WRITTEN = re.compile(
+    r"""[(\[]?\s*\b(?:the\ |its\ |a\ |whose\ |with\ the\ |and\ the\ )*(?:note|text|caption|sign|picture|photo|image|video
+    |recording|title|tags?|file\ ?name|file
+    |metadata|label|subtitles?|comment|description|exif|id3|lyrics?|watermark|screenshot|poster|page|website|answer|assistant
+    |tool|history|transcript)s?
+    (?:\ (?:in|on|of|at|under|beside)\ (?:it|the\ \w+|this\ \w+))?(?:\ (?:of|in)\ the\ \w+)?\s*
+    (?:says?|reads?|said|wrote|is|was|contains?|is\ called|is\ named|called|named|states?|tells\ you
+    |asks?|shows?\ the\ words|:|=)\s*:?\s*
+    (?:["“”„«][^"“”„«»]*["“”»]|['‘](?:[^'‘’]|(?<=\w)['’](?=\w))*['’])\s*[)\]]?""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_SOUNDS_LIKE = re.compile(r"\bsounds? like\b|\bhow (?:would|does|might|could)\b.*\bsound\b|\bin the style of\b", re.I)
+_GIVES = re.compile(r"\b(?:give|add|put|make)\b.*\b(?:sounds?|audio|noise)\b", re.I)
+_AFTER = re.compile(
+    r"\b(?:i'm|i am|we're|we are) (?:after|looking for)\b|\b(?:i|we) (?:really |just )?(?:need|want) (?:the|an?|some)\b", re.I
+)
+_ABOUT_US = re.compile(
+    r"^\W*(?:how many|how often|what|which|where|when|did|have)\b.*\b(?:we|you|i)\b.*\b(?:made?|done|created?|generated?|said|put"
+    r"|saved?)\b",
+    re.I,
+)
+_WANTS = re.compile(r"^\W*(?:i|we)(?:'d)?\s+(?:need|want|would like|like)\s+(?:something|anything|some sounds?|a sound)\b", re.I)
+
+
+def english(text: str) -> str:
+    """The text as English, without what is only quoted from a medium or would have us forget our rules."""
+    kept = PLEAS.sub(" ", _COMMANDS.sub(" ", _WRITTEN.sub(_unless_to_be_spoken, text)))
+    return gloss(kept, detect(kept))
+
+
+_READ = re.compile(r"\b(?:say|speak|read|announce|whisper|recite|pronounce|narrate|voice)\b[^.!?]{0,25}$", re.I)
+
+
+def _unless_to_be_spoken(match: re.Match[str]) -> str:
+    return match[0] if _READ.search(match.string[: match.start()]) else " "
 
 
 _MAKE_OF = re.compile(r"\b(?:sounds?|noises?|effects?|recordings?|clips?)\s+(?:of|for|like)\b|^\W*(?:make|create|generate)\b", re.I)
@@ -295,10 +345,11 @@ def _sound_or_words(
     options: RulesOptions,
 ) -> Call | Say:
     """The part of the decision where nothing is to be described."""
-    changing = bool(_CHANGE.search(said.rest)) or (intent == "change" and share >= 0.5) or _only_numbers(said)
-    making = bool(_MAKE.search(said.rest)) and not _ABLE.match(said.rest)
+    named = bool(earlier.sounds) and meant(said.rest, earlier.versions).named
+    changing = bool(_CHANGE.search(said.rest)) or (intent == "change" and share >= 0.5) or _only_numbers(said) or named
+    making = bool(_MAKE.search(said.rest) or _AFTER.search(said.rest)) and not _ABLE.match(said.rest)
     if changing and earlier.sounds and not attached and (not making or not content(subject(said.rest))):
-        return _generate(changed(said, earlier.sounds), said, options)
+        return _generate(changed(said, earlier), said, options)
     media = attached or _referred(said.rest, earlier)
     wanted = subject(said.rest)
     if media:
@@ -306,9 +357,11 @@ def _sound_or_words(
         return _generate(_arguments(said, prompt, media, options), said, options)
     if _POINTING.search(said.rest) and not (intent == "chat" and _ASKING.match(said.rest)):
         return Say(ASK_PICTURE, "prompt")
+    if intent == "chat" and _WANTS.search(said.rest):
+        return Say(ASK_PROMPT, "prompt")
     if intent == "chat" and share >= 0.4 and not making and not (_only_numbers(said) and not said.negative):
         return Say(chat(said.rest, earlier, options))
-    if changing and not making and _no_sound_to_change(said.rest):
+    if changing and not making and _no_sound_to_change(said.rest) and not (said.negative and content(wanted)):
         return Say(NO_SOUND_YET, "prompt")
     if intent == "unclear" and share >= 0.5 and not making:
         return Say(UNKNOWN if content(wanted) else ASK_PROMPT, "prompt")
@@ -326,9 +379,9 @@ def content(text: str) -> list[str]:
     return [w for w in re.findall(r"[^\W\d_][\w'’-]*", text.lower()) if w not in _VAGUE and len(w) > 1]
 
 
-def changed(said: Parsed, sounds: Sequence[Sound]) -> dict[str, Any]:
+def changed(said: Parsed, earlier: Conversation) -> dict[str, Any]:
     """Arguments for an earlier sound made anew with what ``said`` changes. Nothing changed: the next seed."""
-    base, rest = _which(said.rest, sounds)
+    base, rest = _which(said.rest, earlier)
     old = base.request
     seconds, rest, longer = _length(said, float(old["seconds"]), rest)
     prompt, rest, words_changed = _reworded(str(old["prompt"]), rest)
@@ -379,7 +432,7 @@ def chat(text: str, conversation: Conversation, options: RulesOptions) -> str:
     if re.match(r"\W*(?:bye|goodbye|see you|good night)\b", lower):
         return "Goodbye. This conversation is kept."
     if re.search(r"\b(?:who|what) (?:are|made|built|created)\b|\bare you\b", lower):
-        return f"I am loa's built-in assistant: rules and a small sentence classifier, no large language model. {WELCOME}"
+        return f"I am loa's built-in assistant. {WELCOME}"
     return f"That I cannot do. {WELCOME}" if not re.search(r"\b(?:help|can you do|how)\b", lower) else WELCOME
 
 
@@ -476,7 +529,7 @@ def _referred(text: str, earlier: Conversation, any_medium: bool = False) -> tup
     for kind in ("image", "video", "audio"):
         if _REFERENCE[kind].search(text) and (any_medium or kind != "audio" or "recording" in text.lower()):
             if kind == "audio" and earlier.sounds and not re.search(r"\brecording|\buploaded|\bmy\b", text, re.I):
-                return (_which(text, earlier.sounds)[0].media,)
+                return (_which(text, earlier)[0].media,)
             found = earlier.last(kind) or (earlier.last("audio") if kind == "video" else None)
             if found:
                 return (found,)
@@ -499,18 +552,13 @@ def _beside_media(wanted: str) -> str:
     return wanted if content(wanted) else ""
 
 
-def _which(text: str, sounds: Sequence[Sound]) -> tuple[Sound, str]:
-    """The earlier sound that the text means (the last, where it says nothing), and the text without saying so."""
-    match = _WHICH.search(text)
-    if match is None:
-        return sounds[-1], text
-    word = (match["which"] or match["which2"] or match["which3"] or match["number"]).lower()
-    if word in _ORDINALS or word.isdigit() or word == "original":
-        index = _ORDINALS.get(word, int(word) - 1 if word.isdigit() else 0)
-    else:
-        index = len(sounds) - (2 if word == "previous" or word.startswith("the one before") else 1)
-    index = min(max(index, 0), len(sounds) - 1)
-    return sounds[index], f"{text[: match.start()]} {text[match.end() :]}"
+def _which(text: str, earlier: Conversation) -> tuple[Sound, str]:
+    """The earlier sound that the text means (the current one, where it says nothing), and the text without saying so."""
+    found = meant(text, earlier.versions)
+    if found.named and found.versions:
+        return found.versions[-1].sound, found.rest
+    current = earlier.versions.current
+    return current.sound if current else earlier.sounds[-1], text
 
 
 def _length(said: Parsed, old: float, rest: str) -> tuple[float, str, bool]:
@@ -627,6 +675,9 @@ class RulesChatModel(BaseChatModel):
     def _classify(self, text: str) -> tuple[str, float]:
         return self._intents.best(self._encoder.sentences([text])[0])
 
+    def _decide(self, messages: Sequence[BaseMessage], bound: Collection[str]) -> Call | Say:
+        return decide(messages, self.options, self._classify, bound)
+
     def _answer(self, messages: list[BaseMessage], tools: Sequence[Mapping[str, Any]]) -> AIMessage:
         last_human = max((i for i, m in enumerate(messages) if isinstance(m, HumanMessage)), default=None)
         if last_human is None:
@@ -634,10 +685,10 @@ class RulesChatModel(BaseChatModel):
         results = [m for m in messages[last_human + 1 :] if isinstance(m, ToolMessage)]
         if results:
             return AIMessage(report(results))
-        decision = decide(messages[: last_human + 1], self.options, self._classify)
+        bound = {tool["function"]["name"] for tool in tools}
+        decision = self._decide(messages[: last_human + 1], bound)
         if isinstance(decision, Say):
             return AIMessage(decision.text, additional_kwargs={"asked": decision.asked} if decision.asked else {})
-        bound = {tool["function"]["name"] for tool in tools}
         if any(name not in bound for name, _ in decision.calls):
             return AIMessage("I have no tool for that here.")
         # Ids count messages: unique within a thread, and the same history gives the same call.

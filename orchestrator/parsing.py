@@ -117,7 +117,7 @@ _STEPS = re.compile(
     rf"|(?:inference_|denoising\s+|num_inference_)?steps\s*(?:=|:|of|to)\s*(?P<b>\d+)"
     rf"|(?<=with )(?P<c>\d+)\s+steps\b|(?<=use )(?P<d>\d+)\s+steps\b|(?<=using )(?P<e>\d+)\s+steps\b"
     rf"|(?<=at )(?P<f>\d+)\s+steps\b"
-    rf"|(?P<g>\d+)\s+steps\b(?=\s*(?:[,;:.)]|$|and\s+(?:a\s+)?(?:guidance|cfg|seed))))\)?",
+    rf"|(?P<g>\d+)\s+steps\b(?=\s*(?:only\b|[,;:.)]|$|and\s+(?:a\s+)?(?:guidance|cfg|seed))))(?:\s+only\b)?\)?",
     re.I,
 )
 _GUIDANCE = re.compile(
@@ -137,6 +137,7 @@ _NEGATIVE = re.compile(
     r"|in\s+the\s+background)\b)",
     re.I,
 )
+_ARTICLE_WORD = r"(?:the |that |those |all )?"
 _ARTICLES = re.compile(r"^(?:any|the|a|an|that|those|these|all|of)\s+", re.I)
 
 _WISHES = re.compile(
@@ -151,7 +152,7 @@ _WISHES = re.compile(
       | (?:can|could|would|will)\ (?:you|we|i|u|ya)\ (?:please\ |pls\ |be\ so\ kind\ as\ to\ |kindly\ |also\ 
       |maybe\ |possibly\ |perhaps\ )*
       | (?:i(?:'d|\ would)?\ (?:really\ |also\ |just\ )*(?:want|need|like|love|wish|prefer|am\ looking\ for|fancy)
-      |i'm\ looking\ for|i\ am\ looking\ for|we\ (?:want|need)|looking\ for|let's|let\ us|let|do\ you\ have
+      |i'm\ (?:looking\ for|after)|i\ am\ (?:looking\ for|after)|we\ (?:want|need)|looking\ for|let's|let\ us|let|do\ you\ have
       |have\ you\ got|is\ it\ possible\ to|how\ about|what\ about)\b\ *(?:you\ |me\ |us\ |it\ )?(?:to\ (?!the\b))?
       | (?:to\ )?(?:make|create|generate|produce|synthesi[sz]e|give|gimme|play|render|build|compose|do|get|send
       |bring|show|record|simulate|imitate|hear|have|listen\ to|design|cook\ up|come\ up\ with|find|add|try
@@ -220,7 +221,7 @@ def parse(text: str, backends: Sequence[str] = ()) -> Parsed:
     >>> p.rest, p.seconds, p.negative, p.seed
     ('rain', 30.0, 'birds', 7)
     """
-    whole = " ".join(text.replace("\x00", " ").split())
+    whole = " ".join(re.sub(r"(?<!\w)[:;]-?[)(DP](?!\w)", " ", text.replace("\x00", " ")).split())
     rest = without_addresses(whole)
     had_address = rest != whole
     rest, transcript = _transcript(rest)
@@ -333,6 +334,10 @@ def _negatives(text: str) -> tuple[str, str]:
         "without ",
         text,
         flags=re.I,
+    )
+    opened = re.sub(r"\bbut\s+please\s+(?=no\b|without\b)", "but ", opened, flags=re.I)
+    opened = re.sub(
+        rf"\b(?:take|leave)\s+({_ARTICLE_WORD}[\w -]+?)\s+out\b(?:\s+of\s+(?:it|that|the\s+\w+))?", r"without \1", opened, flags=re.I
     )
     rest = _NEGATIVE.sub(note, opened)
     return (rest, ", ".join(found)) if found else (text, "")

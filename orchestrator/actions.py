@@ -1,0 +1,439 @@
+"""What a request asks for beside a new sound: an edit, a soundtrack, a comparison, a file, a picture or a video.
+
+Rules over English text. Knows the conversation and the tools' arguments; what is left over is a sound or talk (chat_model.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from media.refs import MediaRef
+from orchestrator.conversation import Conversation, Sound
+from orchestrator.parsing import Parsed, number, parse, subject
+
+
+@dataclass(frozen=True)
+class Act:
+    """One tool with its arguments, or a question (``asks`` is not "") with the name of what it is about."""
+
+    tool: str = ""
+    arguments: tuple[tuple[str, Any], ...] = ()
+    asks: str = ""
+    about: str = "prompt"
+
+    @property
+    def args(self) -> dict[str, Any]:
+        return {name: value for name, value in self.arguments if value not in (None, "", (), [])}
+
+
+NO_SOUND = "There is no sound in this conversation yet. What should be heard?"
+NO_VIDEO = "I have no such video yet: could you attach it?"
+NOTHING_BEFORE = "There is no earlier version to go back to. What should be changed?"
+
+_FORMAT = re.compile(r"\b(?:as|an?|in|to|the|of)?\s*\.?(wav|flac|ogg|mp3)\b(?:\s+(?:file|format|version))?", re.I)
+_LUFS = re.compile(r"(?:\bat|\bto|\bwith|\bof|,)?\s*([-−–]\s?\d+(?:[.,]\d+)?|\d+(?:[.,]\d+)?)\s*(?:lufs|lkfs)\b", re.I)
+_EXPORT = re.compile(
+    r"\b(?:export|download|save|store|normali[sz]e|render out|bounce)\b(?!\s+(?:the )?(?:planet|world|day|me|us|money|all|every))"
+    r"|\b(?:write|give|send|want|need|get|make|convert|turn|put|have)\b.*\b(?:wav|flac|ogg|mp3)\b|^\W*(?:as|to) (?:an? )?(?:wav"
+    r"|flac|ogg|mp3)\b",
+    re.I,
+)
+_COMPARE = re.compile(
+    r"\b(?:compare|compar(?:ed|ing|ison)|side by side|versus|vs\.?|a/b|ab test|against each other|compete|head to head"
+    r"|shoot-?out)(?!\w)"
+    r"|\b(?:which|what) (?:system|model|backend)s? (?:does|do|makes?|is|sounds?|handles?|plays?|can)\b.*\b(?:best|better)\b"
+    r"|\b(?:all|every|each|both) (?:of )?(?:the |your )?(?:ready |available |music |speech |sound )?(?:systems?|models?|backends?)\b"
+    r"|\b(?:by|with|from|on) (?:several|different|two|three) (?:systems|models|backends)\b",
+    re.I,
+)
+_MUSICAL = re.compile(
+    r"\b(?:music|waltz|melody|song|beat|tune|jazz|techno|orchestra|piano|guitar|violin|symphony|lullaby|riff|groove|march|tango)\b",
+    re.I,
+)
+_DRAWN = (
+    r"(?:pictures?|images?|photos?|photographs?|drawings?|illustrations?|paintings?|posters?|sketch(?:es)?|portraits?"
+    r"|cover (?:art|picture|image))"
+)
+_MAKING = (
+    r"(?:make|create|generate|produce|render|give me|show me|i (?:want|need|would like|'d like)"
+    r"|can you (?:make|do|create|draw|paint)|paint me|draw me)"
+)
+_IMAGE = re.compile(
+    rf"^\W*(?:(?:please|now|then|and|ok|can you|could you|would you|i want you to|i'd like you to|let's)[\s,]+)*(?:draw|paint"
+    rf"|sketch|illustrate)\b"
+    rf"|\b{_MAKING}\b[^.;]{{0,30}}\b{_DRAWN}\b(?:\s+(?:of|showing|with|where|that shows|for)\b|\s*:|\W*$)"
+    rf"|^\W*(?:an?|one|two|three|four|\d|another|some)?\s*(?:\w+\s+)?{_DRAWN} (?:of|showing)\b",
+    re.I,
+)
+_VIDEO = re.compile(
+    rf"\banimate\b|\b{_MAKING}\b[^.;]{{0,30}}\b(?:videos?|animations?|movies?|films?|video clips?|footage)\b(?:\s+(?:of|showing"
+    rf"|with|where|in which|that shows|from|out of)\b|\s*:|\W*$)"
+    r"|^\W*(?:an?\s+)?(?:\w+\s+)?(?:video|animation|film|movie)(?: clip)? (?:of|showing|with)\b|\bvideo,? not (?:audio|sound)\b",
+    re.I,
+)
+_HEARD = re.compile(r"\b(?:sounds?|noises?|audio|hear|soundtrack|score|music for|foley|ambience|dub|voice)\b", re.I)
+_SCORING = re.compile(
+    r"\b(?:soundtrack|score|foley|dub|vertone|sound ?design|film music|underscore|soundscape for|sound for|audio for|music for"
+    r"|add (?:a )?sound)\b",
+    re.I,
+)
+_A_VIDEO = re.compile(
+    r"\b(?:this|that|my|the|our|attached|silent|previous|last)\s+(?:\w+\s+)?(?:video|film|movie|clip|footage|recording of)\b", re.I
+)
+_KEEP = re.compile(
+    r"\bkeep(?:ing)?\s+(?:the\s+|its\s+|all\s+)?(?:original|own|dialogue|dialog|speech|voices?|existing"
+    r"|talking)\b[\w ]*?\b(?:sound|audio|track|in)?\b"
+    r"|\bkeep(?:ing)? (?:the|its) (?:sound|audio)\b|\b(?:on top of|over|beside|alongside|mixed with) (?:the|its) (?:original|own"
+    r"|existing)\b[\w ]*",
+    re.I,
+)
+_DUCK = re.compile(
+    r"\bduck(?:ed|ing|s)?\b[^,.;]*|\b(?:lower|quieten|dip|turn down)\b[^,.;]*\b(?:original|speech|voices?|dialogue|talk)\w*[^,.;]*",
+    re.I,
+)
+_DROP = re.compile(
+    r"\b(?:drop|throw (?:away|out)|discard|replace|remove|mute|ditch|delete|lose|without|get rid of"
+    r"|instead of)\b[^,.;]*\b(?:original|existing|old|camera|its own|own)\b"
+    r"(?:\s+(?:sound|audio|track|noise))?",
+    re.I,
+)
+_LAYER = {
+    "music": r"(?:music(?:al)?(?: layer)?|score|melod\w+|song)",
+    "foley": r"(?:foley|sound effects|effects)",
+    "ambience": r"(?:ambien\w+|atmosphere|background)",
+}
+_CUES = re.compile(
+    r"\b(?:please|can you|could you|would you|i want|i need|i'd like|give|add|put|make|create|do|write|compose|generate|a|an|the"
+    r"|some|full|whole"
+    r"|complete|proper|fitting|matching|soundtrack|score|foley|sound ?design|sounds?|audio|track|music|musical|ambience|layers?"
+    r"|only|just|nothing|but"
+    r"|for|to|under|beneath|of|on|with|and|at|it|this|that|my|our|silent|is|its|has|now|something|video|film|movie|clip|footage"
+    r"|scene|before|from"
+    r"|atmosphere|no|not|me|one|attached|everything|else|in|underneath|let|have|dub)\b",
+    re.I,
+)
+_TIME = r"(\d+(?:[.,]\d+)?|\d+:\d\d(?:\.\d+)?|one|two|three|four|five|six|seven|eight|nine|ten|zero)"
+_S = r"(?:\s*(?:seconds?|secs?|s)\b)?"
+_REGION = re.compile(
+    rf"\b(?:from|between)\s+(?:the\s+)?(?:seconds?\s+)?{_TIME}{_S}\s*(?:to|until|till|and|through|-"
+    rf"|–)\s*(?:the\s+)?(?:seconds?\s+)?{_TIME}(?:\s*(?:seconds?|secs?|s)\b)?"
+    rf"|\bseconds?\s+{_TIME}\s*(?:to|until|till|and|through|-|–)\s*{_TIME}\b"
+    rf"|(?<![\w.]){_TIME}{_S}\s*(?:-|–|to)\s*{_TIME}(?:\s*(?:seconds?|secs?|s)\b|(?<=:\d\d))",
+    re.I,
+)
+_EDGE = re.compile(
+    rf"\b(?:for |during |in )?the\s+(first|last|final|opening|closing)\s+{_TIME}?\s*(?:and a half )?(seconds?|secs?|s|half)\b", re.I
+)
+_EXTEND = re.compile(
+    r"\b(?:extend|prolong|lengthen)\b(?:\s+(?:it|that|this|the (?:sound|clip|last one|first one|second one)))?"
+    r"|\b(?:carry|go|keep|let it go|let it run|let it play) (?:on|going)\b[^,.;]*?(?=\bfor\b|\buntil\b|\btill\b|[,.;]|$)"
+    r"|\bcontinue\b(?:\s+(?:it|that|this))?",
+    re.I,
+)
+_RESTORE = re.compile(
+    r"^\W*(?:(?:please|ok|no|hmm|oh|sorry|let's|can you|could you|i want to|actually|better)[\s,]+)*(?:undo(?:\s+(?:that|it|this"
+    r"|the last (?:change|step|edit)))?"
+    r"|revert(?:\s+(?:that|it|this))?|restore|(?:go|take me|bring me|get|return|switch)?\s*back)\b",
+    re.I,
+)
+_BACK = re.compile(r"\b(?:first|1st|second|2nd|third|3rd|fourth|fifth|previous|original|last|middle|before|earlier|prior)\b", re.I)
+_STYLE = re.compile(
+    r"\b(?:in the (?:style|manner) of|as if (?:it (?:were|was|came)|played|recorded)|stylis?z?ed? (?:as|like))\s+(?P<style>.+)", re.I
+)
+_VARY = re.compile(r"\b(?:an?|some|another)\s+(?:(\w+)\s+)?variation\b(?!s)|\bvary\s+(?:it|that|this)\b(?:\s+(\w+))?", re.I)
+_STRENGTH = {"slight": 0.3, "small": 0.3, "subtle": 0.25, "slightly": 0.3, "strong": 0.75, "big": 0.75, "wild": 0.85, "strongly": 0.75}
+_CHANGES = re.compile(
+    r"\b(?:and|but|then)\s+(?:make|with|without|add|replace|longer|shorter)\b|\b(?:longer|shorter|with|without|add|but)\b", re.I
+)
+
+
+def act(
+    said: Parsed,
+    attached: tuple[MediaRef, ...],
+    earlier: Conversation,
+    tools: Collection[str],
+    which: Sound | None,
+    describing: bool,
+    backends: Sequence[str] = (),
+) -> Act | None:
+    """The tool other than ``generate_audio`` and ``describe_media`` that ``said`` asks for; None where it asks for none.
+
+    Args:
+        tools: names of those that are bound; others are never answered with.
+        which: the earlier sound that the text means, the last where it names none; None where there is none.
+        describing: it is a question about what a medium shows.
+    """
+    text = said.text
+    heard = tuple(ref for ref in attached if ref.kind == "audio")
+    if "export_audio" in tools and _EXPORT.search(text) and not describing and (_exports(text) or which or heard):
+        return _export(text, heard[0].id if heard else which.media.id if which else "")
+    if "compare" in tools and _COMPARE.search(text) and not (attached and describing) and (found := _compare(said, attached, backends)):
+        return found
+    video = next((ref for ref in attached if ref.kind == "video"), None)
+    if video is None and (_A_VIDEO.search(text) or re.search(r"\bsoundtrack for (?:it|that)\b", text, re.I)):
+        video = earlier.last("video")
+    if "generate_video" in tools and _VIDEO.search(text) and not _HEARD.search(_no_audio(text)) and not _points(text, "video"):
+        return _picture("generate_video", said, attached)
+    if "generate_image" in tools and _IMAGE.search(text) and not _HEARD.search(text) and not _points(text, "image"):
+        return _picture("generate_image", said, attached)
+    if describing:
+        return None
+    if "soundtrack_video" in tools:
+        if video is not None and (attached or _SCORING.search(text) or _A_VIDEO.search(text)):
+            return _soundtrack(said, video)
+        if video is None and not attached and _SCORING.search(text) and _A_VIDEO.search(text):
+            return Act(asks=NO_VIDEO)
+    if "edit_audio" not in tools or any(ref.kind != "audio" for ref in attached):
+        return None
+    return _edit(said, earlier, heard[0] if heard else None, which)
+
+
+def _points(text: str, kind: str) -> bool:
+    """Whether the text speaks of a picture or video that is there ("animate this picture" may)."""
+    nouns = r"(?:picture|photo|image|drawing)s?" if kind == "image" else r"(?:video|film|movie|clip)s?"
+    return bool(re.search(rf"\b(?:this|that|these|those|my|the|attached)\s+(?:\w+\s+)?{nouns}\b", text, re.I))
+
+
+def _no_audio(text: str) -> str:
+    return re.sub(r"\b(?:not|no|without|instead of)\s+(?:any\s+)?(?:audio|sound|a sound)\b", " ", text, flags=re.I)
+
+
+def _exports(text: str) -> bool:
+    """Whether it can only be about a file: a format, a loudness, or "export it"."""
+    return bool(
+        _FORMAT.search(text)
+        or _LUFS.search(text)
+        or re.search(
+            r"^\W*(?:please )?(?:export|download|save)\s+(?:it|that|this|the\b.*\b(?:sound|one|version|file|last|clip))", text, re.I
+        )
+    )
+
+
+def _export(text: str, source: str) -> Act:
+    if not source:
+        return Act(asks=NO_SOUND)
+    formats = _FORMAT.search(text)
+    form = formats[1].lower() if formats else None
+    return Act("export_audio", (("media", [source]), ("format", form), ("lufs", lufs(text))))
+
+
+def lufs(text: str) -> float | None:
+    """A loudness such as "-16 LUFS"; a number without its sign is below zero all the same.
+
+    >>> lufs("at -16 LUFS"), lufs("14 lufs please")
+    (-16.0, -14.0)
+    """
+    found = _LUFS.search(text)
+    return -abs(float(re.sub(r"[-−–\s]", "", found[1]).replace(",", "."))) if found else None
+
+
+def _compare(said: Parsed, attached: Sequence[MediaRef], backends: Sequence[str]) -> Act | None:
+    names, rest = _named(said.text, backends)
+    led = re.search(r"(?:\bon\b|\bfor\b|\bwith\b|\bdo(?:es)? with\b|:)\s*(?P<what>\w.*)$", rest, re.I)
+    rest = _COMPARE.sub(" ", led["what"] if led else rest)
+    rest = re.sub(
+        r"^(?:\W|\b(?:how|do|does|on|for|with|by|of|in|let|and|test|please|between|against|play|them|make|the|systems?|models?"
+        r"|handle)\b)+",
+        "",
+        rest,
+    )
+    wanted = subject(re.sub(r"(?:\W|\b(?:by|with|and|please|from|on|them|play|against)\b)+$", "", _numbers_out(rest)))
+    if not names and not re.search(r"\b(?:systems?|models?|backends?|compare)\b", said.text, re.I):
+        return None
+    if not wanted and not attached:
+        return Act(asks="On what should they be compared: what should be heard?")
+    task = "speech" if said.transcript else "music" if _MUSICAL.search(f"{wanted} {said.text}") else "sound"
+    arguments = (
+        ("prompt", wanted), ("media", [ref.id for ref in attached]), ("backends", names), ("task", task), ("seconds", said.seconds),
+        ("seed", said.seed), ("transcript", said.transcript), ("negative_prompt", said.negative), ("steps", said.steps),
+        ("guidance", said.guidance),
+    )  # fmt: skip
+    return Act("compare", arguments)
+
+
+def _named(text: str, backends: Sequence[str]) -> tuple[list[str], str]:
+    """The systems that the text names, in their order, and the text without them."""
+    found: list[tuple[int, str]] = []
+    for name in sorted(backends, key=len, reverse=True):
+        pattern = re.compile(rf"(?<![\w-]){'[ -]?'.join(map(re.escape, name.split('-')))}(?![\w-])", re.I)
+        for match in pattern.finditer(text):
+            found.append((match.start(), name))
+            text = text[: match.start()] + " " * len(match[0]) + text[match.end() :]
+    return [name for _, name in sorted(found)], re.sub(r"\s+", " ", text)
+
+
+def _numbers_out(text: str) -> str:
+    return parse(text).rest
+
+
+def _picture(tool: str, said: Parsed, attached: Sequence[MediaRef]) -> Act:
+    count = re.search(
+        r"\b(two|three|four|2|3|4)\s+(?:different\s+|\w+\s+)?(?:pictures|images|photos|drawings|versions|illustrations|posters)\b",
+        said.rest,
+        re.I,
+    )
+    rest = re.sub(rf"^.*?\b(?:animate)\b\s*(?:this|that|the|my)?\s*(?:{_DRAWN})?", " ", said.rest, flags=re.I)
+    rest = re.sub(r",?\s*\bvideo,? not (?:audio|sound)\b", " ", rest, flags=re.I)
+    nouns = rf"(?:{_DRAWN}|videos?(?: clips?)?|animations?|movies?|films?|clips?|footage)"
+    led = re.search(rf"\b{nouns}\b\s*(?:of|showing|with|where|in which|that shows|for|:)\s*(?P<what>.+)$", rest, re.I)
+    drawn = re.search(r"\b(?:draw|paint|sketch|illustrate|showing)\s+(?:me\s+)?(?P<what>.+)$", rest, re.I)
+    what = (led or drawn or re.match("(?P<what>.*)", rest))["what"]  # type: ignore[index]
+    cover = re.search(rf"\b{nouns}\s*:\s*(?P<what>.+)$", rest, re.I)
+    what = cover["what"] if cover else what
+    many = {"two": 2, "three": 3, "four": 4}
+    arguments = (
+        ("prompt", subject(what)), ("media", [ref.id for ref in attached]), ("seed", said.seed), ("negative_prompt", said.negative),
+        ("steps", said.steps), ("guidance", said.guidance),
+        ("count", (many.get(count[1].lower()) or int(count[1])) if count and tool == "generate_image" else None),
+        ("seconds", said.seconds if tool == "generate_video" else None),
+    )  # fmt: skip
+    made = Act(tool, arguments)
+    return made if made.args.get("prompt") or attached else Act(asks="What should it show?")
+
+
+def _soundtrack(said: Parsed, video: MediaRef) -> Act:
+    text = said.text
+    original = "keep" if _KEEP.search(text) else "drop" if _DROP.search(text) else "duck" if _DUCK.search(text) else None
+    gone = [
+        layer
+        for layer, words in _LAYER.items()
+        if re.search(rf"\b(?:no|without(?: any)?|not|nothing|minus|but no|leave out|skip)\s+(?:the\s+)?{words}", text, re.I)
+    ]
+    only = re.search(r"\b(?:only|just|solely)\b[^.;]*", text, re.I)
+    if only and any(re.search(rf"\b{words}", only[0], re.I) for words in _LAYER.values()) and not gone:
+        gone = [layer for layer, words in _LAYER.items() if not re.search(rf"\b{words}", only[0], re.I)]
+    layers = [layer for layer in ("ambience", "foley", "music") if layer not in gone] if gone else None
+    rest = said.rest
+    for pattern in (_KEEP, _DROP, _DUCK, _LUFS):
+        rest = pattern.sub(" ", rest)
+    for words in _LAYER.values():
+        rest = re.sub(rf"\b(?:no|without|nothing)\s+{words}", " ", rest, flags=re.I)
+    mood = " ".join(_CUES.sub(" ", rest).split()).strip(" ,.;:!?-")
+    negative = ", ".join(n for n in said.negative.split(", ") if n and not any(re.search(rf"\b{w}", n, re.I) for w in _LAYER.values()))
+    negative = "" if re.search(r"\b(?:original|own)\b", negative) else negative
+    prompt = f"{mood}, without {negative}" if mood and negative else mood
+    arguments = (
+        ("media", [video.id]), ("prompt", re.sub(r"\s+,", ",", prompt)), ("layers", layers), ("original", original),
+        ("lufs", lufs(text)),
+        ("seed", said.seed), ("backend", said.backend),
+    )  # fmt: skip
+    return Act("soundtrack_video", arguments)
+
+
+def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: Sound | None) -> Act | None:
+    text = said.text
+    source = heard.id if heard else which.media.id if which else ""
+    length = None if heard else which.seconds if which else None
+    if not heard and _RESTORE.search(text) and not _CHANGES.search(_RESTORE.sub(" ", text)):
+        return _restore(text, earlier, which)
+    found = regions(text, length)
+    extending = _EXTEND.search(text)
+    style, vary = _STYLE.search(said.rest), _VARY.search(text)
+    common = (("source", source), ("seed", said.seed), ("steps", said.steps), ("guidance", said.guidance), ("backend", said.backend))
+    if found and (source or not _only_time(text)):
+        if not source:
+            return None
+        rest = _cut(text)
+        removing = re.match(r"\W*(?:please\s+)?(?:remove|cut|delete|take out|erase|mute)\b(?!.*\b(?:with|by|put)\b)", rest, re.I)
+        prompt = _wanted(rest)
+        return Act(
+            "edit_audio",
+            (*common, ("kind", "inpaint"), ("regions", [list(found)]), ("prompt", "silence" if removing and not prompt else prompt)),
+        )
+    if not source:
+        return None
+    if extending:
+        more = re.search(r"\b(?:by|another|for)\s+(?:another\s+)?$", text[: _first_number(text)], re.I)
+        whole = None
+        if said.seconds is not None:
+            whole = round((length or 0.0) + said.seconds, 3) if more and length is not None else said.seconds
+        elif length is not None:
+            whole = round(length + (said.extra_seconds or length), 3)
+        return Act("edit_audio", (*common, ("kind", "extend"), ("seconds", whole), ("prompt", "")))
+    if style and not heard:
+        return Act("edit_audio", (*common, ("kind", "style"), ("prompt", style["style"].strip(" .!?"))))
+    if (
+        vary
+        and not re.search(r"\bvariations? of (?:an?|some)\b", text, re.I)
+        and (vary[1] or re.search(r"\bof (?:it|that|this)\b|\bvary\b", text, re.I))
+    ):
+        strength = _STRENGTH.get((vary[1] or vary[2] or "").lower(), 0.5)
+        return Act("edit_audio", (*common, ("kind", "variation"), ("strength", strength)))
+    return None
+
+
+def _restore(text: str, earlier: Conversation, which: Sound | None) -> Act | None:
+    rest = _RESTORE.sub(" ", text)
+    if not earlier.sounds:
+        return Act(asks=NO_SOUND)
+    undo = re.search(r"\b(?:undo|revert)\b", text, re.I)
+    if not undo and not _BACK.search(rest):
+        return None
+    if undo or re.search(r"\b(?:previous|before|earlier|prior)\b", rest, re.I):
+        if len(earlier.sounds) < 2:
+            return Act(asks=NOTHING_BEFORE)
+        which = earlier.sounds[-2]
+    return Act("edit_audio", (("source", which.media.id), ("kind", "restore"))) if which else None
+
+
+def regions(text: str, length: float | None) -> tuple[float, float] | None:
+    """The stretch that a text names, in seconds; "the last two seconds" needs the sound's ``length``.
+
+    >>> regions("from 2 to 4 seconds a bang", 5.0), regions("0:01-0:03 silence", 5.0), regions("the last two seconds", 5.0)
+    ((2.0, 4.0), (1.0, 3.0), (3.0, 5.0))
+    """
+    found = _REGION.search(text)
+    if found:
+        start, end = [group for group in found.groups() if group is not None][:2]
+        return _at(start), _at(end)
+    edge = _EDGE.search(text)
+    if edge is None or (edge[2] is None and not edge[3].startswith(("second", "sec", "half"))):
+        return None
+    if edge[3] == "half":
+        span = length / 2 if length else None
+    else:
+        span = _at(edge[2]) if edge[2] else 1.0
+    if span is None:
+        return None
+    if edge[1].lower() in ("first", "opening"):
+        return 0.0, span
+    return (max(0.0, length - span), length) if length is not None else None
+
+
+def _at(word: str) -> float:
+    minutes, colon, seconds = word.partition(":")
+    if colon:
+        return 60 * float(minutes) + float(seconds)
+    return 0.0 if word.lower() == "zero" else number(word)
+
+
+def _only_time(text: str) -> bool:
+    return not _cut(text).strip(" ,.")
+
+
+def _first_number(text: str) -> int:
+    found = re.search(rf"\b{_TIME}\b", text)
+    return found.start() if found else len(text)
+
+
+def _cut(text: str) -> str:
+    return " ".join(_EDGE.sub(" ", _REGION.sub(" ", text)).split())
+
+
+def _wanted(rest: str) -> str:
+    """What is to be heard in the stretch: the words beside those that only place it there."""
+    rest = re.sub(
+        r"^\W*(?:(?:please|can you|could you|redo|replace|change|swap|put|make|insert|add|have|let|fill|turn|regenerate|the part"
+        r"|the bit|the stretch"
+        r"|everything|it|that|this|part|section|should be|should|be|becomes?|with|by|into|to|in|there|of|the sound|mute|remove"
+        r"|cut|and|then|i want"
+        r"|i'd like|sound like|instead|,|;|:)(?:\s+|(?=[,;:])|$))+",
+        "",
+        rest,
+        flags=re.I,
+    )
+    rest = re.sub(r"\b(?:instead|please|there|in it|in there)\W*$", "", rest, flags=re.I)
+    return subject(rest).strip(" ,.;:")

@@ -1,0 +1,412 @@
+"""German, French, Spanish and Chinese requests as the English that the rules read: turns of speech first, then word by word.
+
+A gloss, no translation: it keeps the order of the words and drops what says nothing about a sound. What is quoted stays as it
+is, for it is to be spoken. The tables are `phrases.txt` and `lexicon.txt`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+LANGUAGES = ("en", "de", "fr", "es", "zh")
+_HAN = re.compile(r"[\u3400-\u9fff]")
+_MARKS = {
+    "de": """der die das ein eine einen einem einer und mit ohne im auf für von zu bitte mir mach ist nicht sekunden wie klingt
+        was kannst du ich noch nochmal länger kürzer bild jetzt den dem des zum zur aber wer hat dich danke vergleiche sag lies
+        geräusch klang etwas statt als speicher leise laut hallo exportiere beschreibe zurück zweite öffne hört""",
+    "fr": """le la les un une des du de et avec sans dans sur pour qui que est fais moi je veux voudrais bruit secondes plus
+        s'il te plaît image cette ce mon ma encore mais peux tu comme au aux bonjour merci dis lis quel quelle qu'est
+        enregistre exporte décris dessine crée reviens ouvre entend entend-on""",
+    "es": """el la los las un una unos de del y con sin en para que es haz quiero sonido segundos más por favor imagen esta este
+        mi otra vez pero puedes como cómo qué al hola gracias di lee suena quién foto guárdalo exporta describe dibuja crea
+        vuelve ruido durante abre oye""",
+    "en": """the a an of and with without in on for that is make me please sound seconds second what how do you it this my to
+        by again longer but one first say read give can i want""",
+}
+_LETTERS = {"de": "äöüß„", "fr": "àâçèêëîïôûùœ«", "es": "ñ¿¡áíóú"}
+_NUMBERS = {
+    "de": "null ein|eine|einen|eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn "
+    "siebzehn achtzehn neunzehn zwanzig",
+    "fr": "zéro un|une deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize dix-sept dix-huit "
+    "dix-neuf vingt",
+    "es": "cero un|una|uno dos tres cuatro cinco seis siete ocho nueve diez once doce trece catorce quince dieciséis diecisiete "
+    "dieciocho diecinueve veinte",
+}
+_TENS = {
+    "de": {"dreißig": 30, "vierzig": 40, "fünfzig": 50, "sechzig": 60, "neunzig": 90, "fünfundzwanzig": 25, "hundert": 100},
+    "fr": {"trente": 30, "quarante": 40, "cinquante": 50, "soixante": 60, "vingt-cinq": 25, "cent": 100},
+    "es": {"treinta": 30, "cuarenta": 40, "cincuenta": 50, "sesenta": 60, "veinticinco": 25, "cien": 100},
+}
+_UNITS = r"(?=[ -]?(?:sek|sec|seg|min|s\b|schritt|etape|étape|paso|version|variant|take|aufnahm|prise|toma))"
+_DIGITS = dict(zip("零一二三四五六七八九", range(10), strict=True)) | {"两": 2}
+_ENDINGS = {"de": ("es", "en", "er", "em", "e", "n", "s"), "fr": ("es", "s", "e", "x"), "es": ("es", "s")}
+_SMALL = {
+    "de": {
+        "und": "and", "mit": "with", "in": "in", "im": "in the", "am": "at the", "auf": "on", "an": "on",
+        "bei": "by", "unter": "under",
+        "über": "over", "durch": "through", "vor": "in front of", "hinter": "behind", "neben": "beside",
+        "zwischen": "between",
+        "von": "of", "vom": "of the", "aus": "from", "gegen": "against", "aber": "but", "dann": "then",
+        "oder": "or", "der": "the",
+        "die": "the", "das": "the", "den": "the", "dem": "the", "des": "of the", "ein": "a", "eine": "a",
+        "einen": "a", "einem": "a",
+        "einer": "a", "eines": "of a", "viele": "many", "zwei": "two", "drei": "three", "vier": "four", "mehr": "more",
+        "weniger": "less",
+        "bitte": "", "mir": "", "mal": "", "gern": "", "gerne": "", "sehr": "very", "so": "", "es": "it",
+        "als": "as", "soll": "",
+        "sein": "", "sich": "", "offne": "open", "zu": "", "zum": "", "zur": "", "fur": "for", "machen": "",
+        "erzeugen": "",
+        "horen": "", "ist": "",
+        "etwas": "something", "alle": "all", "system": "system", "systeme": "systems", "dazu": "",
+        "davon": "", "an dem": "on the",
+        "mach": "make", "sekunde": "second", "datei": "file", "wie": "like", "ton": "sound", "klingen": "",
+        "hinzu": "", "wird": "",
+        "geräusch": "sound", "klang": "sound", "erste": "first", "ersten": "first", "bild": "picture", "foto": "photo",
+    },
+    "fr": {
+        "et": "and", "avec": "with", "dans": "in", "sur": "on", "sous": "under", "a": "at", "au": "at the",
+        "aux": "at the", "de": "of",
+        "du": "of the", "des": "", "le": "the", "la": "the", "les": "the", "l": "the", "d": "of", "un": "a",
+        "une": "a", "qui": "that",
+        "que": "", "par": "by", "pour": "for", "mais": "but", "puis": "then", "ou": "or", "en": "in", "se": "", "s": "",
+        "contre": "against",
+        "derriere": "behind", "devant": "in front of", "entre": "between", "deux": "two", "trois": "three",
+        "quatre": "four",
+        "plus": "more", "moins": "less", "tres": "very", "s'il te plait": "", "s'il vous plait": "",
+        "moi": "", "il": "it",
+        "ce": "this",
+        "cette": "this", "me": "", "te": "", "y": "", "tous": "all", "systeme": "system", "systemes": "systems",
+        "quelque chose": "something",
+        "fichier": "file", "image": "picture", "photo": "photo", "comme": "like", "est": "", "son": "sound",
+        "bruit": "sound",
+        "on": "", "tu": "", "je": "", "ouvre": "open", "plusieurs": "several", "chose": "thing",
+    },
+    "es": {
+        "y": "and", "e": "and", "con": "with", "en": "in", "sobre": "on", "bajo": "under", "a": "",
+        "al": "at the", "de": "of",
+        "del": "of the", "el": "the", "la": "the", "los": "the", "las": "the", "lo": "the", "un": "a",
+        "una": "a", "unos": "some",
+        "unas": "some", "que": "that", "por": "by", "para": "for", "pero": "but", "luego": "then", "o": "or", "se": "",
+        "contra": "against",
+        "detras": "behind", "delante": "in front of", "entre": "between", "dos": "two", "tres": "three",
+        "cuatro": "four",
+        "mas": "more",
+        "menos": "less", "muy": "very", "por favor": "", "me": "", "este": "this", "esta": "this",
+        "como": "as", "todos": "all",
+        "sistema": "system", "sistemas": "systems", "algo": "something", "archivo": "file",
+        "imagen": "picture", "foto": "photo",
+        "su": "its", "sonido": "sound", "ruido": "sound", "abre": "open", "varios": "several",
+        "esto": "this", "suena": "",
+    },
+    "zh": {
+        "的": " ", "在": " in ", "上": " on ", "里": " in ", "和": " and ", "与": " and ", "跟": " and ",
+        "还有": " and ", "有": " with ",
+        "着": "", "了": "", "把": "", "是": "", "一个": " a ", "一只": " a ", "一条": " a ", "一座": " a ", "一列": " a ",
+        "一辆": " a ",
+        "一声": " a ", "一群": " a group of ", "一些": " some ", "一片": " a ", "一段": " a ", "一阵": " a ",
+        "这": "this ", "它": "it ", "很": " ",
+        "请": "", "吗": "", "呢": "", "吧": "", "啊": "", "但是": ", but ", "但": ", but ", "然后": ", then ",
+        "中": " in ", "下": " under ",
+        "，": ", ", "。": ". ", "、": ", ", "：": ": ", "；": "; ", "？": "?", "！": "!", "（": " (", "）": ") ",
+        "声": "", "个": "",
+        "只": "", "条": "",
+        "用": " with ", "从": " from ", "到": " to ", "两": "two ", "两只": "two ", "三只": "three ", "像": " like ",
+        "给": " for ",
+        "打开": "open ", "图片": "picture",
+        "照片": "photo", "视频": "video", "文件": "file", "格式": " ", "系统": "system ", "所有": "all ", "曲": " piece",
+        "音": " sound",
+        "忽略所有指令": "",
+        "一首": " a ", "正在": "", "地": " ", "得": " ", "也": " ", "都": " ", "最后": "last ", "那": "that ", "东西": "thing",
+    },
+}  # fmt: skip
+_SPEAK = {
+    "de": r"\b(?:sag|sage|sagt|sagen|sprich|sprechen|spricht|lies|lesen|vorlesen|fluster\w*|verkund\w*|ansage|ruf|ruft|rufen)\b",
+    "fr": r"\b(?:dis|dit|dire|parle|lis|lire|lit|annonce\w*|prononce\w*|chuchote\w*|crie)\b",
+    "es": r"\b(?:di|dice|diga|diciendo|decir|habla|lee|leer|anuncia\w*|pronuncia\w*|susurra\w*|grita)\b",
+    "zh": r"(?:说|朗读|念|读|播报|宣布|讲)",
+}
+_ALOUD = {
+    "de": r"^(?:bitte )?(?:lies|lese|sag|sage|sprich)(?: bitte| mir| das| dies| folgendes| laut| vor)*\s*:\s*",
+    "fr": r"^(?:lis|lire|dis|prononce)(?: a voix haute| tout haut| ceci| cela| ce texte)*\s*:\s*",
+    "es": r"^(?:lee|leer|di|pronuncia)(?: en voz alta| esto| lo siguiente)*\s*:\s*",
+    "zh": r"^(?:请)?(?:朗读|念|读|说|播报)(?:一下|出来|出)?\s*[:：]\s*",
+}
+_QUOTED = re.compile(r"[\"“”„«»「『]\s*([^\"“”„«»「」『』]+?)\s*[\"“”«»」』]")
+# A plea to forget one's rules, or to touch files, in any of the languages: it is left out before anything is read.
+PLEAS = re.compile(
+    r"\b(?:ignorier|vergiss|missacht|umgeh)\w*\b[^.;!?\n]*\b(?:anweisung|regel|befehl|vorgabe|alles)\w*[^.;!?\n]*"
+    r"|\b(?:losch|lösch|entfern)\w*\b[^.;!?\n]*\b(?:datei|speicher|verlauf|datenbank)\w*[^.;!?\n]*"
+    r"|\b(?:ignore[zr]?|oublie[zr]?|contourne)\b[^.;!?\n]*\b(?:instruction|regle|règle|consigne|tout)\w*[^.;!?\n]*"
+    r"|\b(?:supprime|efface)[zr]?\b[^.;!?\n]*\b(?:fichier|historique|base|disque)\w*[^.;!?\n]*"
+    r"|\b(?:ignora|olvida|omite)\w*\b[^.;!?\n]*\b(?:instrucci|regla|todo)\w*[^.;!?\n]*"
+    r"|\b(?:borra|elimina)\w*\b[^.;!?\n]*\b(?:archivo|historial|base|disco)\w*[^.;!?\n]*"
+    r"|(?:忽略|无视|忘记|忘掉)[^。；！？.\n]*(?:指令|规则|指示|提示|一切)[^。；！？.\n]*|(?:删除|清空)[^。；！？.\n]*(?:文件|数据|历史|记录)[^。；！？.\n]*",
+    re.IGNORECASE,
+)
+
+
+def detect(text: str) -> str:
+    """The language of a text: "en", "de", "fr", "es" or "zh"; English where nothing speaks for another.
+
+    >>> [detect(t) for t in ("rain on a tent", "Regen auf dem Zelt", "la pluie sur le toit", "雨声", "lluvia con viento")]
+    ['en', 'de', 'fr', 'zh', 'es']
+    """
+    if _HAN.search(text):
+        return "zh"
+    lower = re.sub(r"(?<!\w)['‘][^'’]*['’](?!\w)", " ", _QUOTED.sub(" ", text.lower()))
+    words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", lower)
+    scores = {}
+    for language, marks in _MARKS.items():
+        known = set(marks.split())
+        score = sum(word in known for word in words) + 1.5 * any(letter in lower for letter in _LETTERS.get(language, ""))
+        if language != "en":
+            table = _table(language)
+            foreign = [fold(word) for word in words if len(word) > 2 and word not in _english()]
+            score += sum(0.6 if word in table.whole else 0.35 for word in foreign if table.find(word) is not None)
+        else:
+            score += 0.6 * sum(word in _english() for word in words)
+        scores[language] = score
+    best = max(scores, key=lambda language: scores[language])
+    return best if scores[best] > max(scores["en"], 0.5) else "en"
+
+
+def gloss(text: str, language: str) -> str:
+    """``text`` in ``language`` as English that the rules can take apart; English comes back as it is.
+
+    >>> gloss("zwölf Sekunden Regen auf einem Blechdach ohne Donner", "de")
+    '12 seconds rain on a tin roof without thunder'
+    """
+    if language == "en" or not text.strip():
+        return text
+    text = _spoken(" ".join(text.split()), language)
+    held: list[str] = []
+
+    def hold(finished: str) -> str:
+        held.append(finished)
+        return f"\ue000{len(held) - 1}\ue001"
+
+    text = re.sub(
+        r"\"[^\"]*\"|\bread aloud: .*$|\S*://\S+|(?<!\S)[~.]*/\S+|\b[\w-]*\d[\w-]*[a-z][\w-]*\b(?<!\ds)|\b[a-z]+-?\d\w*\b",
+        lambda m: hold(m[0]),
+        text,
+    )
+    text = _with_digits(fold(text), language)
+    for pattern, english in _phrases(language):
+        text = pattern.sub(lambda m, english=english: _expanded(m, english, hold), text)  # type: ignore[misc]
+    pieces = re.split(r"(\ue000\d+\ue001)", text)
+    table = _table(language)
+    spoken = [piece if piece.startswith("\ue000") else table.words(piece) for piece in pieces]
+    joined = " ".join(spoken)
+    while "\ue000" in joined:
+        joined = re.sub(r"\ue000(\d+)\ue001", lambda m: held[int(m[1])], joined)
+    joined = re.sub(
+        r"\bmake\s+(?=the sound of\b|make\b|draw\b|say\b|read aloud\b|compare\b|again\b|soundtrack\b)", "", " ".join(joined.split())
+    )
+    joined = re.sub(r"\bthe sound of\s+(?=the sound of\b|a sound for\b)", "", joined)
+    joined = re.sub(r"\bthe sound of (?=for this picture\b)", "a sound ", joined)
+    joined = re.sub(r"\s+([,.;:!?])", r"\1", joined)
+    return re.sub(r"([,;:])(?:\s*[,;:])+", r"\1", joined).strip(" ,;")
+
+
+def fold(text: str) -> str:
+    """Lower case, no accents; ß becomes ss.
+
+    >>> fold("Größe à l'été")
+    "grosse a l'ete"
+    """
+    text = text.lower().replace("ß", "ss").replace("œ", "oe").replace("’", "'")
+    return "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
+
+
+def _spoken(text: str, language: str) -> str:
+    """Words to be spoken as English rules know them: say "…"."""
+    folded = fold(text)
+    aloud = re.match(_ALOUD[language], folded)
+    if aloud and len(folded) == len(text):
+        return f"read aloud: {text[aloud.end() :]}"
+    quoted = _QUOTED.search(text)
+    if quoted and re.search(_SPEAK[language], fold(text[: quoted.start()] + " " + text[quoted.end() :])):
+        rest = f"{text[: quoted.start()]} {text[quoted.end() :]}"
+        rest = re.sub(_SPEAK[language], " ", fold(rest))
+        return f'say "{quoted[1]}", {rest}'.rstrip(" ,.")
+    return text
+
+
+def _with_digits(text: str, language: str) -> str:
+    """Number words before a unit as digits; Chinese numerals before a measure word too."""
+    if language == "zh":
+        return re.sub(r"[零一二三四五六七八九十百两]+(?=秒|分钟|步|个版本|种版本|个不同|到|至)", lambda m: str(_chinese(m[0])), text)
+    names = {fold(w): n for n, ways in enumerate(_NUMBERS[language].split()) for w in ways.split("|")}
+    names |= {fold(w): n for w, n in _TENS[language].items()}
+    for name in sorted(names, key=len, reverse=True):
+        text = re.sub(rf"\b{name}{_UNITS}(?!\s+(?:version|variant)\w* von \d)", str(names[name]), text)
+    return text
+
+
+def _chinese(word: str) -> int:
+    """The value of 三, 十五, 二十, 一百二十."""
+    total, digit = 0, 0
+    for sign in word:
+        if sign in _DIGITS:
+            digit = _DIGITS[sign]
+        else:
+            total, digit = total + (digit or 1) * {"十": 10, "百": 100}[sign], 0
+    return total + digit
+
+
+_ORDER = {
+    "erste": "first", "ersten": "first", "zweite": "second", "zweiten": "second", "dritte": "third", "dritten": "third",
+    "vierte": "fourth",
+    "letzte": "last", "letzten": "last", "vorige": "previous", "vorigen": "previous",
+    "vorherige": "previous", "vorherigen": "previous",
+    "mittlere": "middle", "ursprunglichen": "original", "premier": "first", "premiere": "first", "deuxieme": "second",
+    "second": "second",
+    "seconde": "second", "troisieme": "third", "quatrieme": "fourth", "dernier": "last", "derniere": "last",
+    "precedent": "previous",
+    "precedente": "previous", "d'avant": "previous", "originale": "original", "primer": "first",
+    "primera": "first", "primero": "first",
+    "segundo": "second", "segunda": "second", "tercer": "third", "tercera": "third", "tercero": "third",
+    "cuarto": "fourth",
+    "cuarta": "fourth",
+    "ultimo": "last", "ultima": "last", "anterior": "previous", "一": "first", "二": "second", "三": "third",
+    "四": "fourth", "1": "first",
+    "2": "second", "3": "third", "4": "fourth", "上一": "previous", "前一": "previous", "原来": "original", "原来的": "original",
+    "原始": "original",
+}  # fmt: skip
+_TAKES = {
+    "zwei": "two",
+    "drei": "three",
+    "vier": "four",
+    "deux": "two",
+    "trois": "three",
+    "quatre": "four",
+    "dos": "two",
+    "tres": "three",
+}
+_TAKES |= {"cuatro": "four", "两": "two", "三": "three", "四": "four", "2": "two", "3": "three", "4": "four"}
+
+
+def _expanded(match: re.Match[str], english: str, hold: object) -> str:
+    """The English of a turn of speech: [brackets] are held as they are, groups outside them go on to be read."""
+
+    def finished(part: re.Match[str]) -> str:
+        words = re.sub(r"\\(\d)", lambda g: _known(match[int(g[1])] or "", english), part[1])
+        return f" {hold(words)} "  # type: ignore[operator]
+
+    made = re.sub(r"\[([^\]]*)\]", finished, english)
+    return re.sub(r"\\(\d)", lambda g: f" {match[int(g[1])] or ''} ", made)
+
+
+def _known(group: str, english: str) -> str:
+    table = _TAKES if "versions of" in english else _ORDER if " one" in english or "version" in english else {}
+    return table.get(group, group)
+
+
+@cache
+def _phrases(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
+    found = []
+    for line in files("orchestrator").joinpath("phrases.txt").read_text("utf-8").splitlines():
+        if line.startswith(f"{language} | "):
+            body = line[len(language) + 3 :]
+            pattern, _, english = body.rpartition(" | ")
+            pattern = pattern.strip()
+            start = "" if pattern.startswith(("^", "(?:^")) or language == "zh" else r"(?<![\w'])"
+            found.append((re.compile(start + f"(?:{pattern})" if language != "zh" else pattern), english))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Words of one language by their folded form; ``stems`` stand for any ending."""
+
+    language: str
+    whole: dict[str, str]
+    stems: dict[str, str]
+    longest: int  # words of an entry, or characters in Chinese
+
+    def words(self, text: str) -> str:
+        return self._chinese(text) if self.language == "zh" else self._spaced(text)
+
+    def _spaced(self, text: str) -> str:
+        parts = re.findall(r"(?<!\w)-?\d+(?:[.,]\d+)?|[^\W_]+(?:-[^\W_]+)*|['’]|[^\w\s]", text)
+        out, k = [], 0
+        while k < len(parts):
+            for size in range(min(self.longest, len(parts) - k), 0, -1):
+                key = " ".join(parts[k : k + size]).replace(" ' ", "'")
+                found = self.whole.get(key) if size > 1 else self.find(parts[k])
+                if found is not None:
+                    out.append(found)
+                    k += size
+                    break
+            else:
+                out.append("" if parts[k] in "'’¿¡" else parts[k])
+                k += 1
+        return " ".join(piece for piece in out if piece)
+
+    def find(self, word: str) -> str | None:
+        """The English of one word, by its form, its stem, or the two halves of a German compound."""
+        word = fold(word)
+        found = self._simple(word)
+        if found is None and self.language == "de" and len(word) > 7:
+            for cut in range(len(word) - 3, 3, -1):
+                head = self._simple(word[:cut]) or self._simple(word[:cut].rstrip("s")) or self._simple(word[:cut].removesuffix("en"))
+                tail = self._simple(word[cut:])
+                if head and tail:
+                    return f"{head} {tail}".removesuffix(" sound")
+        return found
+
+    def _simple(self, word: str) -> str | None:
+        if word in self.whole:
+            return self.whole[word]
+        for ending in _ENDINGS.get(self.language, ()):
+            if len(word) - len(ending) >= 4 and word.endswith(ending) and word[: -len(ending)] in self.whole:
+                return self.whole[word[: -len(ending)]]
+        for cut in range(len(word), 2, -1):
+            if word[:cut] in self.stems and len(word) - cut <= 6:
+                return self.stems[word[:cut]]
+        return None
+
+    def _chinese(self, text: str) -> str:
+        out, k = [], 0
+        while k < len(text):
+            for size in range(min(self.longest, len(text) - k), 0, -1):
+                found = self.whole.get(text[k : k + size])
+                if found is not None:
+                    out.append(f" {found} " if found and size > 0 else " ")
+                    k += size
+                    break
+            else:
+                out.append(text[k])
+                k += 1
+        return " ".join("".join(out).split())
+
+
+@cache
+def _table(language: str) -> _Table:
+    whole: dict[str, str] = {}
+    stems: dict[str, str] = {}
+    column = LANGUAGES.index(language) - 1
+    for line in files("orchestrator").joinpath("lexicon.txt").read_text("utf-8").splitlines():
+        if line.startswith(("#", "[")) or "=" not in line:
+            continue
+        english, _, others = line.partition("=")
+        for way in others.split(";")[column].split("/"):
+            way = fold(way.strip())
+            if way.endswith("~"):
+                stems.setdefault(way[:-1], english.strip())
+            elif way:
+                whole.setdefault(way, english.strip())
+    whole |= {fold(word): english for word, english in _SMALL[language].items()}
+    size = max(len(way) if language == "zh" else len(way.replace("'", " ' ").split()) for way in whole)
+    return _Table(language, whole, stems, size)
+
+
+@cache
+def _english() -> frozenset[str]:
+    lines = files("orchestrator").joinpath("lexicon.txt").read_text("utf-8").splitlines()
+    words = {word for line in lines if "=" in line and line[0] not in "#[" for word in line.partition("=")[0].split()}
+    return frozenset(words | set(_MARKS["en"].split()))
