@@ -106,7 +106,7 @@ def _made(tool: str, sounds: Sequence[tuple[str, str]], said: str, number: int) 
 
 def generated(tool: str, prompt: str, backend: str, number: int) -> dict[str, Any]:
     """A tool's artifact of a sound, as ``tools.py`` writes it."""
-    request = {
+    request: dict[str, Any] = {
         "prompt": prompt, "media": [], "transcript": None, "seconds": _SECONDS, "seed": 0, "steps": None, "guidance": None,
         "negative_prompt": "", "candidates": 1, "edit": None, "loa": [],
     }  # fmt: skip
