@@ -46,7 +46,8 @@ _COMPARE = re.compile(
     r"|shoot-?out)(?!\w)"
     r"|\b(?:which|what) (?:system|model|backend)s? (?:does|do|makes?|is|sounds?|handles?|plays?|can)\b.*\b(?:best|better)\b"
     r"|\b(?:all|every|each|both) (?:of )?(?:the |your )?(?:ready |available |music |speech |sound )?(?:systems?|models?|backends?)\b"
-    r"|\b(?:by|with|from|on) (?:several|different|two|three) (?:systems|models|backends)\b",
+    r"|\b(?:which|what) (?:of (?:your|the) )(?:systems?|models?|backends?)\b|\btry them all\b|\b(?:by|with|from|on) (?:several"
+    r"|different|two|three) (?:systems|models|backends)\b",
     re.I,
 )
 _MUSICAL = re.compile(
@@ -129,7 +130,7 @@ _EDGE = re.compile(
 )
 _EXTEND = re.compile(
     r"\b(?:extend|prolong|lengthen)\b(?:\s+(?:it|that|this|the (?:sound|clip|last one|first one|second one)))?"
-    r"|\b(?:carry|go|keep|let it go|let it run|let it play) (?:on|going)\b[^,.;]*?(?=\bfor\b|\buntil\b|\btill\b|[,.;]|$)"
+    r"|\blet it (?:run|play|go)\b|\b(?:carry|go|keep) (?:on|going)\b[^,.;]*?(?=\bfor\b|\buntil\b|\btill\b|[,.;]|$)"
     r"|\bcontinue\b(?:\s+(?:it|that|this))?",
     re.I,
 )
@@ -168,7 +169,13 @@ def act(
     """
     text = said.text
     heard = tuple(ref for ref in attached if ref.kind == "audio")
-    if "export_audio" in tools and _EXPORT.search(text) and not describing and (_exports(text) or which or heard):
+    if (
+        "export_audio" in tools
+        and _EXPORT.search(text)
+        and not re.match(r"\W*(?:how|where|what)\b", text, re.I)
+        and not describing
+        and (_exports(text) or which or heard)
+    ):
         return _export(text, heard[0].id if heard else which.media.id if which else "")
     if "compare" in tools and _COMPARE.search(text) and not (attached and describing) and (found := _compare(said, attached, backends)):
         return found

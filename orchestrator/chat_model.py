@@ -175,7 +175,7 @@ _CHANGE = re.compile(
         (?:exactly\ )?(?:the\ )?same\b | (?:do|try|make|play|say|repeat|turn|keep|change|shorten|lengthen|extend
         |take|hear)\ (?:it|that|this)\b(?!\ (?:picture|photo|image|video))
       | redo\b | (?:swap|exchange)\b | it\ (?:needs?|has|must|ought|should)\b | take\ (?:the\ |that\ )?[\w ]+\ out\b
-      | (?:lose|drop)\ the\b | keep\ (?:everything|all)\b | repeat\b | again\b | once\ more\b | one\ more(?:\ time|\ of)?\W*$
+      | (?:lose|drop|cut)\ the\b | keep\ (?:everything|all)\b | repeat\b | again\b | once\ more\b | one\ more(?:\ time|\ of)?\W*$
       | another\ (?:one|take|version
       |try|go|attempt|variant|variation|seed)\b
       | a\ (?:different|new|second|third|fresh)\ (?:one|take|version|try|seed)\b | (?:a\ (?:little\ |tiny\ )?bit
