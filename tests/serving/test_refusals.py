@@ -121,7 +121,7 @@ def test_a_row_with_published_numbers_only_leaves_with_3(loa: Loa, folder: Path,
     rows.mkdir(parents=True)
     (rows / "paper.yaml").write_text(
         "name: paper\nsystem: A Paper\nkind: published\nlicence: none\nsample_rate: 16000\nmax_seconds: 10\n"
-        "accepts: [text]\ntasks: [sound]\n"
+        "accepts: [text]\ntasks: [sound]\nnotes: nobody published the weights; nano stands nearest\n"
     )
     ran = loa("generate", "a dog", "--backend", "paper")
     assert_refused(ran, folder, "'paper' is a row with published numbers only", code=3)
