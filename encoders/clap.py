@@ -45,7 +45,8 @@ class AudioTower(nn.Module):
 
 @dataclass(frozen=True)
 class Anchors:
-    """Phrases of known sounds: ``texts`` and their class ``labels``, ``vectors`` [P, 384] unit length."""
+    """Phrases of known sounds: ``texts`` and their class ``labels`` ("" where they name none: music, speech), ``vectors`` [P, 384] unit
+    length. The first phrase of a class is its plain name."""
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
@@ -75,9 +76,21 @@ class Anchors:
         best = int(np.argmax(scores))
         return self.texts[best], float(scores[best])
 
+    def meant(self, vector: np.ndarray, neighbours: int = 5, sharpness: float = 12.0) -> tuple[str, float]:
+        """The name of the sound that a vector [384] means, and the cosine of its nearest phrase; "" for phrases of no class.
+
+        The nearest phrases vote with the weight exp(sharpness * cosine); a class is called by its first phrase.
+        """
+        scores = self.vectors @ (vector / (np.linalg.norm(vector) + 1e-9))
+        votes: dict[str, float] = {}
+        for row in np.argsort(-scores)[:neighbours]:
+            votes[self.labels[row]] = votes.get(self.labels[row], 0.0) + float(np.exp(sharpness * scores[row]))
+        label = max(votes, key=lambda name: votes[name])
+        return (self.texts[self.labels.index(label)] if label else ""), float(scores.max())
+
     def classes(self) -> tuple[tuple[str, ...], np.ndarray]:
         """Class names in order of appearance, and the unit mean of each one's phrases [K, 384]."""
-        names = tuple(dict.fromkeys(self.labels))
+        names = tuple(name for name in dict.fromkeys(self.labels) if name)
         labels = np.asarray(self.labels)
         means = np.stack([self.vectors[labels == name].mean(0) for name in names])
         return names, means / np.linalg.norm(means, axis=1, keepdims=True)

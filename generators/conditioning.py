@@ -31,6 +31,9 @@ UnconditionalLoa = Literal["zeros", "gpt2"]
 
 VIDEO_FRAMES = 6
 SURE = 0.3  # length of an image's vector above which its words are believed
+STRONG = r"\b(?:while|then|followed by|after that|at the same time as|together with|in the background of)\b|;"
+WEAK = r",|\b(?:and|with|over)\b"
+CLEAR = 0.8  # cosine to a known phrase from which a piece of a prompt surely is that sound
 NEUTRAL = "wind"  # what an unrecognisable picture sounds like: an ambience that claims nothing
 
 
@@ -88,8 +91,9 @@ class NanoConditioner:
         self._labeller.load()
 
     def conditions(self, request: GenerationRequest) -> Conditions:
-        words, heard = self._words(request), self._heard(request)
-        loa, text = self._written(words)
+        (words, named), heard = self._words(request), self._heard(request)
+        text = self._read(words)
+        loa = self._loa(named)
         if not words:  # a stored LOA alone: the text says nothing, and does not say "wind"
             text = text.null()
         if heard:
@@ -101,9 +105,9 @@ class NanoConditioner:
             loa = fitting(blend([(self._stored(ref), weight) for ref, weight in given]), loa)
         null_loa, null_text = loa.null(), text.null()
         if request.negative_prompt:
-            null_loa, null_text = self._written(request.negative_prompt)
+            null_loa, null_text = self._loa(request.negative_prompt), self._read(request.negative_prompt)
         elif self._uncond == "gpt2":
-            null_loa, _ = self._written("")
+            null_loa = self._loa("")
         if self._loa_mode == "zeros":
             loa = null_loa = loa.null()
         return Conditions(loa, text, null_loa, null_text, words)
@@ -115,32 +119,62 @@ class NanoConditioner:
         wanted_loa = known.loa.states.flatten()  # made from a stored LOA alone: the joint space is then that of A(x)
         return [float(torch.cosine_similarity(self._labeller.loa(s).states.flatten(), wanted_loa, dim=0)) for s in sounds]
 
-    def _written(self, words: str) -> tuple[Condition, Condition]:
-        text = self._cache.get(("text", words), lambda: self._text.tokens([words]))
-        with torch.no_grad():
-            sentence = Condition("clap", pool(text)[:, None], torch.ones(1, 1, dtype=torch.bool))
-            return self._cache.get(("loa", words), lambda: self._writer()(sentence, text)), text
+    def _read(self, words: str) -> Condition:
+        """Token states of a text, for the U-Net."""
+        return self._cache.get(("text", words), lambda: self._text.tokens([words]))
 
-    def _words(self, request: GenerationRequest) -> str:
-        """The prompt, and after it what pictures, video and sounds show, in words; "" where only a stored LOA is given."""
-        said = [request.prompt, *self._anchored(request.prompt)] if request.prompt else []
+    def _loa(self, words: str) -> Condition:
+        """What GPT-2 writes after a text."""
+
+        def write() -> Condition:
+            text = self._read(words)
+            with torch.no_grad():
+                return self._writer()(Condition("clap", pool(text)[:, None], torch.ones(1, 1, dtype=torch.bool)), text)
+
+        return self._cache.get(("loa", words), write)
+
+    def _words(self, request: GenerationRequest) -> tuple[str, str]:
+        """What the U-Net reads and what GPT-2 reads: the prompt, and what pictures, video and sounds show, in words.
+
+        Parts of the prompt in words that training never saw are translated: the U-Net reads the names of the sounds meant before
+        the prompt, GPT-2 the names in the place of those parts. "" where only a stored LOA is given.
+        """
+        parts = [(part, self._meant(part)) for part in self._sounds(request.prompt)] if request.prompt else []
+        names = [name for _, name in parts if name]
+        said = [*names, request.prompt] if request.prompt else []
+        named = [name or part for part, name in parts] if names else said[:]
         media = [ref for ref in request.media if ref.kind != "condition"]
-        said += [seen for ref in media if (seen := self.understand(ref)) is not None]
-        return ", ".join(dict.fromkeys(said)) or (NEUTRAL if media else "")
+        seen = [words for ref in media if (words := self.understand(ref)) is not None]
+        nothing = NEUTRAL if media else ""
+        return ", ".join(dict.fromkeys(said + seen)) or nothing, ", ".join(dict.fromkeys(named + seen)) or nothing
 
-    def _anchored(self, prompt: str) -> list[str]:
-        """The known phrase nearest to each part of a prompt, where one is near enough.
+    def _sounds(self, prompt: str) -> list[str]:
+        """The parts of a prompt that are sounds of their own.
+
+        "While" and "then" stand between two sounds. "And", "with", "over" and commas do so only where what they part is clearly two
+        known sounds: a brook babbling over stones is one.
+        """
+        anchors, sounds = self._labeller.anchors, []
+        for part in parts_of(prompt):
+            pieces = parts_of(part, WEAK)
+            if anchors is not None and len(pieces) > 1:
+                meant = [anchors.meant(vector) for vector in self._text.sentences(pieces)]
+                if len({name for name, _ in meant}) > 1 and min(cosine for _, cosine in meant) >= CLEAR:
+                    sounds += pieces
+                    continue
+            sounds.append(part)
+        return sounds
+
+    def _meant(self, part: str) -> str | None:
+        """The known sound that a part of a prompt means in words of its own; None where it is named already, or none is near.
 
         The sentence encoder knows far more words than the small generator was trained on; its neighbours translate them.
         """
-        anchors, found = self._labeller.anchors, []
+        anchors = self._labeller.anchors
         if self._anchor_cosine is None or anchors is None:
-            return []
-        for part in parts_of(prompt):
-            phrase, cosine = anchors.nearest(self._text.sentences([part])[0])
-            if cosine >= self._anchor_cosine and phrase.lower() not in prompt.lower():
-                found.append(phrase)
-        return found
+            return None
+        name, cosine = anchors.meant(self._text.sentences([part])[0])
+        return name if name and cosine >= self._anchor_cosine and not says(part, name) else None
 
     def understand(self, ref: MediaRef) -> str | None:
         """The anchor phrase nearest to a picture, video or sound; None where nothing is recognised."""
@@ -165,14 +199,23 @@ class NanoConditioner:
         return read_loa(self._store, ref)
 
 
-def parts_of(prompt: str) -> list[str]:
+def parts_of(prompt: str, between: str = STRONG) -> list[str]:
     """A prompt cut where one sound ends and the next begins.
 
     >>> parts_of("a dog barks while rain falls, then thunder")
     ['a dog barks', 'rain falls', 'thunder']
     """
-    cut = re.split(r"[,;]|\b(?:while|and|then|with|followed by|over)\b", prompt)
-    return [part.strip() for part in cut if part.strip()] or [prompt]
+    return [part.strip(" ,;") for part in re.split(between, prompt) if part.strip(" ,;")] or [prompt]
+
+
+def says(text: str, name: str) -> bool:
+    """Whether a text holds all words of a name, plural or not.
+
+    >>> says("two old church bells ring", "church bell"), says("a dogged fight", "dog")
+    (True, False)
+    """
+    words = {word.removesuffix("s") for word in re.findall(r"[a-z]+", text.lower())}
+    return all(word.removesuffix("s") in words for word in name.lower().split())
 
 
 class HubConditioner:

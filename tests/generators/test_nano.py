@@ -6,7 +6,7 @@ import pytest
 
 from generators.audioldm2 import PACKAGED, AudioLDM2
 from generators.base import GenerationRequest
-from generators.conditioning import parts_of
+from generators.conditioning import WEAK, parts_of
 from media.refs import MediaStore
 
 PICTURES = Path(__file__).parents[1] / "data" / "pictures"
@@ -31,24 +31,20 @@ def test_it_is_shipped_small_and_whole(nano: AudioLDM2) -> None:
     assert "CC BY-SA 4.0" in (nano.folder / "README.md").read_text()
 
 
-def test_a_known_phrase_stands_beside_words_that_training_never_saw(nano: AudioLDM2) -> None:
-    anchors = nano.labeller.anchors
-    label = dict(zip(anchors.texts, anchors.labels, strict=True))
-    for prompt, expected in (("a spaniel yaps at the postman", "dog"), ("the herd is lowing in the barn", "cow")):
-        said = _words(nano, prompt).removeprefix(prompt + ", ")
-        assert label[said] == expected
+def test_words_that_training_never_saw_are_translated(nano: AudioLDM2) -> None:
+    assert _words(nano, "a spaniel yaps at the postman") == "dog, a spaniel yaps at the postman"
+    assert _words(nano, "the herd is lowing in the barn") == "cow, the herd is lowing in the barn"
     assert _words(nano, "a dog barking") == "a dog barking"  # known words are left as they are
 
 
-def test_each_part_of_a_prompt_has_its_own_neighbour(nano: AudioLDM2) -> None:
+def test_each_part_of_a_prompt_is_translated_by_itself(nano: AudioLDM2) -> None:
     words = _words(nano, "a spaniel yaps at the postman while the farmyard wakes up call crows")
-    anchors = nano.labeller.anchors
-    label = dict(zip(anchors.texts, anchors.labels, strict=True))
-    assert {label[w] for w in words.split(", ")[1:]} == {"dog", "rooster"}
+    assert words.split(", ")[:2] == ["dog", "rooster"]
 
 
-def test_words_like_nothing_it_knows_stay_alone(nano: AudioLDM2) -> None:
-    assert _words(nano, "xqzv 7731 blorptang") == "xqzv 7731 blorptang"
+def test_music_speech_and_nonsense_are_nobodys_sound(nano: AudioLDM2) -> None:
+    for prompt in ("xqzv 7731 blorptang", "a sad violin melody", "a man speaking"):
+        assert _words(nano, prompt) == prompt
 
 
 def test_an_unclear_picture_claims_nothing_and_a_cat_is_a_cat(nano: AudioLDM2) -> None:
@@ -69,7 +65,8 @@ def test_an_unclear_picture_claims_nothing_and_a_cat_is_a_cat(nano: AudioLDM2) -
 
 def test_a_prompt_is_cut_where_one_sound_ends() -> None:
     assert parts_of("a dog barks while rain falls, then thunder") == ["a dog barks", "rain falls", "thunder"]
-    assert parts_of("sandstorm over androids") == ["sandstorm", "androids"]
+    assert parts_of("sandstorm over androids") == ["sandstorm over androids"]
+    assert parts_of("sandstorm over androids", WEAK) == ["sandstorm", "androids"]
     assert parts_of(",") == [","]
 
 
