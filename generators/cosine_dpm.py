@@ -2,8 +2,8 @@
 
 diffusers' ``CosineDPMSolverMultistepScheduler`` draws its noise from a Brownian tree of the package torchsde. Divided by the root of
 its step, an increment of Brownian motion over an interval of its own is a standard normal draw that depends on no other one, so that
-draws from the request's generator follow the same law. Everything else is diffusers' EDM solver of the same equations; the two differ in
-what they tell the network about the noise level. tests/generators/test_pipelines.py holds both against each other step by step.
+draws from the request's generator follow the same law. Everything else is diffusers' EDM solver of the same equations; the two differ
+in what they tell the network about the noise level. tests/generators/test_pipelines.py holds both against each other step by step.
 """
 
 from __future__ import annotations

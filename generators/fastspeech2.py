@@ -20,13 +20,13 @@ from generators.folder import FolderBackend, Limits, Part, on_meta, shards
 # Symbols of hibari's reader (those of misaki) -> ARPAbet. A vowel carries its stress: 1, 2, or 0 for none.
 _VOWELS = {
     "ɜɹ": "ER", "əɹ": "ER", "ɚ": "ER", "A": "EY", "I": "AY", "O": "OW", "W": "AW", "Y": "OY", "i": "IY", "u": "UW", "ɑ": "AA",
-    "æ": "AE", "ɔ": "AO", "ə": "AH", "ɛ": "EH", "ɪ": "IH", "ʊ": "UH", "ʌ": "AH", "ᵊ": "AH", "ᵻ": "IH", "ɐ": "AH", "ɒ": "AA", "ɜ": "ER", "a": "AA",
-    "e": "EH", "o": "OW",
+    "æ": "AE", "ɔ": "AO", "ə": "AH", "ɛ": "EH", "ɪ": "IH", "ʊ": "UH", "ʌ": "AH", "ᵊ": "AH", "ᵻ": "IH", "ɐ": "AH", "ɒ": "AA", "ɜ": "ER",
+    "a": "AA", "e": "EH", "o": "OW",
 }  # fmt: skip
 _CONSONANTS = {
     "b": "B", "d": "D", "f": "F", "h": "HH", "j": "Y", "k": "K", "l": "L", "m": "M", "n": "N", "p": "P", "s": "S", "t": "T",
-    "v": "V", "w": "W", "z": "Z", "ɡ": "G", "ŋ": "NG", "ɹ": "R", "ʃ": "SH", "ʒ": "ZH", "ð": "DH", "ʤ": "JH", "ʧ": "CH", "θ": "TH", "T": "T",
-    "ɾ": "T", "r": "R", "g": "G",
+    "v": "V", "w": "W", "z": "Z", "ɡ": "G", "ŋ": "NG", "ɹ": "R", "ʃ": "SH", "ʒ": "ZH", "ð": "DH", "ʤ": "JH", "ʧ": "CH", "θ": "TH",
+    "T": "T", "ɾ": "T", "r": "R", "g": "G",
 }  # fmt: skip
 _SYMBOL = re.compile(f"([ˈˌ]?)({'|'.join([*_VOWELS, *_CONSONANTS])}|[,.!?;:])")
 _STRESS = {"ˈ": "1", "ˌ": "2", "": "0"}

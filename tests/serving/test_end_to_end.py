@@ -158,9 +158,19 @@ def test_the_public_face_makes_the_same_sound_as_the_command(loa: Loa, folder: P
     assert made.seconds == told["seconds"] == 2.0
 
 
+def wait_for_torch(pid: int) -> None:
+    """Until the process loads its heavy libraries: the command line stands by then, however slow the machine is."""
+    for _ in range(600):
+        if "libtorch" in Path(f"/proc/{pid}/maps").read_text():
+            return
+        time.sleep(0.1)
+    raise AssertionError("torch was never loaded")
+
+
 def test_ctrl_c_leaves_with_130_and_no_file(loa: Loa, folder: Path):
     started = loa.start("generate", "a dog barks", "--steps", "1000", "--backend", "nano", "-o", "dog.wav")
-    time.sleep(4)  # somewhere in the imports or in the thousand steps: it must not matter
+    wait_for_torch(started.pid)
+    time.sleep(1)  # somewhere in the imports or in the thousand steps: it must not matter
     started.send_signal(signal.SIGINT)
     _, errors = started.communicate(timeout=30)
     assert started.returncode == 130
