@@ -57,9 +57,11 @@ class Scale:
     guidances: tuple[float, ...] = (1.0, 2.0, 5.0, 7.0)  # beside the checkpoint's own
     step_counts: tuple[int, ...] = (4, 8, 25, 50)
     rounds: int = 5  # of the timing
+    beyond_classes: bool = True  # also recorded classes, words that no class has, probes, mixtures and sweeps
 
 
 FULL = Scale()
+CORE = Scale(beyond_classes=False)  # its figures are those of a full run; the rest is left out
 QUICK = Scale((0,), 8, 1, 1, 1, 4, 5, True, (), (), 1)  # eight classes, for eight rows
 
 
@@ -387,7 +389,8 @@ def examine(listener: Listener, scale: Scale, real: Real, second_reason: str = "
     backend = listener.maker.backend
     few, own_guidance = backend.config.few_steps, backend.config.guidance
     prompts = chosen(read_paraphrases(), scale)
-    procedural, asked = listener.judgeable(prompts, "procedural"), listener.judgeable(prompts, "recorded")
+    procedural = listener.judgeable(prompts, "procedural")
+    asked = listener.judgeable(prompts, "recorded") if scale.beyond_classes else []
     seeds, first_seed = scale.seeds, scale.seeds[:1]
 
     verdicts, rebuilt = listener.ceilings(real.held_out, "procedural")
@@ -416,14 +419,15 @@ def examine(listener: Listener, scale: Scale, real: Real, second_reason: str = "
             "loa_reason": "this folder holds no encoder of true LOA",
         }
 
-    listen("paraphrases", "recorded paraphrases", ask(asked, seeds, STEPS), "recorded")
-    listen("few", f"recorded paraphrases, {few} steps", ask(asked, seeds, few), "recorded")
+    if asked:
+        listen("paraphrases", "recorded paraphrases", ask(asked, seeds, STEPS), "recorded")
+        listen("few", f"recorded paraphrases, {few} steps", ask(asked, seeds, few), "recorded")
     if real.recordings is not None:
         known = {name: clips for name, clips in real.recordings.items() if listener.judge.labels.answer(name, "recorded")}
         recorded |= listener.ceilings(known, "recorded")[0]
 
-    row |= unknown_to_training(listener, scale)
-    steered, readings = steer(listener, scale, real)
+    row |= unknown_to_training(listener, scale) if scale.beyond_classes else {}
+    steered, readings = steer(listener, scale, real) if scale.beyond_classes else ({}, [])
     return Examined(
         {
             "classes": len(real.held_out),
@@ -437,8 +441,8 @@ def examine(listener: Listener, scale: Scale, real: Real, second_reason: str = "
             "guidance": own_guidance,
             **steered,
             "reconstruction": rebuilt,
-            "sweeps": sweeps(listener, scale, procedural),
-            "recorded": recorded_figures(listener.judge, recorded, asked),
+            "sweeps": sweeps(listener, scale, procedural) if scale.beyond_classes else None,
+            "recorded": recorded_figures(listener.judge, recorded, asked) if asked else None,
             "per_class": per_class(verdicts),
         },
         verdicts,
@@ -603,8 +607,8 @@ def settings(judge: Judge, second: CrossJudge | None, scale: Scale, jobs: int) -
     """The header: all that must be equal before figures of two runs may be compared, and the machine."""
     return {
         "protocol": 2,
-        "quick": scale != FULL,
-        "comparable": scale == FULL,
+        "quick": scale not in (FULL, CORE),
+        "comparable": scale in (FULL, CORE),
         "scale": vars(scale),
         "judge": "J1",
         "judge_sha256": judge.digest,

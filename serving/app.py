@@ -462,6 +462,7 @@ def bench_nano(
     checkpoints: Sequence[Path] | None = None,
     *,
     quick: bool = False,
+    core: bool = False,
     work: Path | None = None,
     jobs: int | None = None,
     clips: Path | None = None,
@@ -478,7 +479,7 @@ def bench_nano(
     """
     from evaluation.j2 import CrossJudge
     from evaluation.making import processors
-    from evaluation.nano import FULL, QUICK, run
+    from evaluation.nano import CORE, FULL, QUICK, run
 
     home = load_config().home
     built = (j2_folder(home) / "figures.json").is_file()
@@ -487,7 +488,7 @@ def bench_nano(
         built = True
     return run(
         checkpoints or [nano_folder()],
-        QUICK if quick else FULL,
+        QUICK if quick else CORE if core else FULL,
         on_progress,
         synthesise=synthesised,
         staged=staged,

@@ -485,6 +485,7 @@ def _train_bridge(config: Path, out: Path, as_json: bool) -> None:
 def bench_nano(
     checkpoint: Annotated[list[Path] | None, typer.Option("--checkpoint", metavar="DIR", help="Several are compared.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of an hour; compares with no full run.")] = False,
+    core: Annotated[bool, typer.Option("--core", help="Classes, LOA, pictures and cost alone; the full run's figures.")] = False,
     work: Annotated[Path | None, typer.Option("--work", metavar="DIR", help="Keeps finished sounds: the same command goes on.")] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes that make sounds. Default: one a processor.")] = None,
     clips: Annotated[Path | None, typer.Option("--clips", metavar="DIR", help="Recordings by training.data.")] = None,
@@ -503,7 +504,7 @@ def bench_nano(
         tell = (
             _lines() if not sys.stderr.isatty() else lambda stage, done, of: on_progress(SimpleNamespace(step=done, of=of, stage=stage))
         )
-        figures = run_bench(checkpoint, quick=quick, work=work, jobs=jobs, clips=clips, make_j2=build_j2, on_progress=tell)
+        figures = run_bench(checkpoint, quick=quick, core=core, work=work, jobs=jobs, clips=clips, make_j2=build_j2, on_progress=tell)
     if as_json:
         _print_json(figures)
         return
