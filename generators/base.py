@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import to_jsonable_python
 
 from configs.registry import ConfigError, MissingExtra, UnknownName
 from media.audio import Audio
@@ -178,6 +179,15 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def _in_order(value: Any) -> Any:
+    """The value with every set as a sorted list: the order of a set differs between processes, and a signature must not."""
+    if isinstance(value, dict):
+        return {key: _in_order(each) for key, each in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return [_in_order(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
 @dataclass
 class Backend(ABC):
     """A system that turns requests into sounds.
@@ -301,7 +311,7 @@ class Backend(ABC):
             "backend": self.name,
             "version": self.version,
             "rows": rows,
-            "options": self.options.model_dump(mode="json"),
+            "options": to_jsonable_python(_in_order(self.options.model_dump())),
         }
         return "sha256:" + hashlib.sha256(canonical_json(signed | self.identity()).encode()).hexdigest()
 

@@ -27,6 +27,7 @@ from generators.base import (
     Progress,
     Readiness,
     UnsupportedRequest,
+    _in_order,
     canonical_json,
 )
 from media.audio import Audio, read_audio
@@ -267,3 +268,10 @@ def test_the_fingerprint_follows_options_rows_and_identity(sines: Sines, tmp_pat
     monkeypatch.setattr(Sines, "version", "2")
     others.add(sines.fingerprint(1))
     assert len(others) == 4 and known not in others
+
+
+def test_the_order_of_a_set_does_not_change_a_signature() -> None:
+    words = [f"part {i}" for i in range(40)]
+    orders = {tuple(frozenset(words)), tuple(frozenset(reversed(words))), tuple(pickle.loads(pickle.dumps(frozenset(words))))}
+    assert len({canonical_json(_in_order({"without": frozenset(order)})) for order in orders}) == 1
+    assert _in_order({"a": (frozenset({"b", "a"}), 1)}) == {"a": [["a", "b"], 1]}
