@@ -33,6 +33,8 @@ VIDEO_FRAMES = 6
 SURE = 0.3  # length of an image's vector above which its words are believed
 STRONG = r"\b(?:while|then|followed by|after that|at the same time as|together with|in the background of)\b|;"
 WEAK = r",|\b(?:and|with|over)\b"
+LIKE = 0.6  # cosine to a known phrase from which a picture's label counts for a sound
+LEAST_VOTE = 0.1  # share of a picture's labels that must speak for its sound, where their mean does not
 CLEAR = 0.8  # cosine to a known phrase from which a piece of a prompt surely is that sound
 NEUTRAL = "wind"  # what an unrecognisable picture sounds like: an ambience that claims nothing
 
@@ -177,14 +179,27 @@ class NanoConditioner:
         return name if name and cosine >= self._anchor_cosine and not says(part, name) else None
 
     def understand(self, ref: MediaRef) -> str | None:
-        """The anchor phrase nearest to a picture, video or sound; None where nothing is recognised."""
-        assert self._labeller.anchors is not None
+        """The known sound of a picture or video, the phrase nearest to a sound; None where nothing is recognised."""
+        anchors = self._labeller.anchors
+        assert anchors is not None
         if ref.kind == "audio":
-            return self._labeller.anchors.nearest(self._labeller.encode([self._sound(ref)]).states[0, 0].numpy())[0]
+            return anchors.nearest(self._labeller.encode([self._sound(ref)]).states[0, 0].numpy())[0]
         path = self._store.path(ref)
         frames = [load_image(path)] if ref.kind == "image" else sample_frames(path, VIDEO_FRAMES)
-        vector = image_vector(self._images.labels(frames, top=10), self._text)
-        return self._labeller.anchors.nearest(vector)[0] if float(np.linalg.norm(vector)) >= SURE else None
+        labels = self._images.labels(frames, top=10)
+        vector = image_vector(labels, self._text)
+        if float(np.linalg.norm(vector)) < SURE:
+            return None
+        votes: dict[str, float] = {}
+        for label, share in labels:
+            name, cosine = anchors.meant(self._text.sentences([label])[0])
+            if cosine >= LIKE:
+                votes[name] = votes.get(name, 0.0) + share * cosine
+        likely = sorted(votes, key=lambda name: -votes[name])[:3]
+        mean, _ = anchors.meant(vector)
+        if mean in likely:  # a mean may lie near what none of its labels is: a dog and a drier near a hair drier
+            return mean
+        return likely[0] if likely and votes[likely[0]] >= LEAST_VOTE else None
 
     def _sound(self, ref: MediaRef) -> Audio:
         return stored_sound(self._store, ref)
