@@ -197,7 +197,7 @@ class NanoConditioner:
                 votes[name] = votes.get(name, 0.0) + share * cosine
         likely = sorted(votes, key=lambda name: -votes[name])[:3]
         mean, _ = anchors.meant(vector)
-        if mean in likely:  # a mean may lie near what none of its labels is: a dog and a drier near a hair drier
+        if not likely or mean in likely:  # a mean may lie near what none of its labels is: a dog and a drier near a hair drier
             return mean
         return likely[0] if likely and votes[likely[0]] >= LEAST_VOTE else None
 
