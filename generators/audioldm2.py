@@ -195,9 +195,8 @@ class AudioLDM2(Backend):
         return ""
 
     def check(self, request: GenerationRequest) -> None:
-        if (
-            not (self.folder / "model_index.json").is_file() and self.original is None
-        ):  # an absent checkpoint is not one that takes no pictures
+        # An absent checkpoint is not one that takes no pictures.
+        if not (self.folder / "model_index.json").is_file() and self.original is None:
             raise CheckpointMissing(self.readiness().reason)
         super().check(request)
         if request.edit is not None:

@@ -109,7 +109,7 @@ class GenerationRequest(_Value):
     candidates: int = Field(default=1, ge=1, le=16)
     edit: Edit | None = None
     loa: tuple[tuple[MediaRef, float], ...] = ()
-    envelope: MediaRef | None = None  # a stored loudness curve (media.envelope) over the whole length of the sound
+    envelope: MediaRef | None = None  # a stored loudness curve over the whole length of the sound (media/curve.py reads it)
 
     @field_validator("prompt", "negative_prompt", mode="after")
     @classmethod

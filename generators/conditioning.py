@@ -192,14 +192,21 @@ class NanoConditioner:
             return None
         votes: dict[str, float] = {}
         for label, share in labels:
-            name, cosine = anchors.meant(self._text.sentences([label])[0])
+            name, cosine = self._called(self._text.sentences([label])[0])
             if cosine >= LIKE:
                 votes[name] = votes.get(name, 0.0) + share * cosine
         likely = sorted(votes, key=lambda name: -votes[name])[:3]
-        mean, _ = anchors.meant(vector)
+        mean, _ = self._called(vector)
         if not likely or mean in likely:  # a mean may lie near what none of its labels is: a dog and a drier near a hair drier
             return mean
-        return likely[0] if likely and votes[likely[0]] >= LEAST_VOTE else None
+        return likely[0] if votes[likely[0]] >= LEAST_VOTE else None
+
+    def _called(self, vector: np.ndarray) -> tuple[str, float]:
+        """The known sound that a vector means, by its name; music and speech, which have none, by their nearest phrase."""
+        anchors = self._labeller.anchors
+        assert anchors is not None
+        name, cosine = anchors.meant(vector)
+        return name or anchors.nearest(vector)[0], cosine
 
     def _sound(self, ref: MediaRef) -> Audio:
         return stored_sound(self._store, ref)

@@ -91,3 +91,10 @@ def test_an_absent_checkpoint_is_missing_and_not_unable(tmp_path: Path) -> None:
     picture = backend.store.put_file(PICTURES / "chelsea.jpg")
     with pytest.raises(CheckpointMissing, match="gone"):
         backend.check(GenerationRequest(media=(picture,)))
+
+
+def test_a_pictured_instrument_is_music_in_words_and_not_nothing(nano: AudioLDM2) -> None:
+    vector = nano._conditioner._text.sentences(["a violin playing a sad melody"])[0]
+    name, cosine = nano._conditioner._called(vector)
+    assert "violin" in name or "tune" in name or "melody" in name or "music" in name
+    assert cosine > 0.6 and nano.labeller.anchors.meant(vector)[0] == ""
