@@ -209,11 +209,15 @@ class Llama(nn.Module):
         self.output_norm = Norm(shape.width, shape.eps)
 
     def forward(self, ids: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
+        return self.read(self.token_embd(ids), past)
+
+    def read(self, x: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
+        """``forward`` from input embeddings [B, L, D], which need not be those of tokens."""
         start = past[0][0].shape[2] if past else 0
         head = self.shape.width // self.shape.heads
         frequencies = self.shape.base ** (-torch.arange(0, head, 2, dtype=torch.float32) / head)
-        angles = torch.arange(start, start + ids.shape[1], dtype=torch.float32)[:, None] * frequencies
-        x, kept = self.token_embd(ids), []
+        angles = torch.arange(start, start + x.shape[1], dtype=torch.float32)[:, None] * frequencies
+        kept = []
         for index, layer in enumerate(self.blk):
             x, pair = layer(x, angles, past[index] if past else None)
             kept.append(pair)
