@@ -41,6 +41,10 @@ class WeightFile(_Config):
     licence: str | None = None  # None: the row's
 
 
+Accepted = Literal["text", "image", "audio", "video", "motion", "condition", "transcript"]
+BRIDGE = "bridge.safetensors"  # in a row's folder
+
+
 class BackendConfig(_Config):
     """One row of ``loa models list``: a system, where it comes from and which class runs it."""
 
@@ -53,7 +57,8 @@ class BackendConfig(_Config):
     parity: Literal["official", "library", "none"] = "none"  # whose numbers its output was compared with
     sample_rate: int = Field(ge=0)  # Hz; 0 for pictures and silent videos
     max_seconds: float = Field(ge=0)  # 0 for pictures
-    accepts: frozenset[Literal["text", "image", "audio", "video", "condition", "transcript"]]
+    accepts: frozenset[Accepted]
+    bridged: frozenset[Accepted] = frozenset()  # what it takes besides once a bridge (``loa train bridge``) lies in its folder
     tasks: frozenset[Literal["sound", "music", "speech"]] = frozenset()
     edits: frozenset[str] = frozenset()
     parameters: int | None = None  # trained numbers, all parts together

@@ -48,7 +48,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "official": {"eta": 1.0, "uncond_loa": "zeros", "candidates": 3},
     "diffusers": {"eta": 0.0, "uncond_loa": "gpt2", "candidates": 1},
 }
-SEEN = frozenset({"image", "video", "audio"})  # what a bridge brings in
+SEEN = frozenset({"image", "video", "audio", "motion"})  # what a bridge brings in
 SPEECH: dict[str, Any] = {"reads": "phonemes", "loa_tokens": 512, "accepts": ("text", "transcript", "condition"), "tasks": ("speech",)}
 
 
@@ -105,6 +105,7 @@ class AudioLDM2(Backend):
         candidates: int | None = Field(default=None, ge=1, le=16)
         loa_mode: Literal["predicted", "zeros"] = "predicted"
         uncond_loa: Literal["zeros", "gpt2"] | None = None
+        tasks: tuple[str, ...] | None = None  # None: what the checkpoint's loa.json says
         steps: int | None = Field(default=None, ge=1, le=1000)
         guidance: float | None = Field(default=None, ge=0, le=100)
 
@@ -152,14 +153,14 @@ class AudioLDM2(Backend):
     def capabilities(self) -> Capabilities:
         return Capabilities(
             accepts=frozenset(self.config.accepts) | (SEEN if self._bridge is not None else frozenset()),
-            tasks=frozenset(self.config.tasks),
+            tasks=frozenset(self.options.tasks or self.config.tasks),
             max_seconds=self.config.max_seconds,
             sample_rate=self._mel.sample_rate,
             negative_prompt=True,
             guidance=True,
             steps=True,
             envelope=self.config.envelope,
-            edits=KINDS,
+            edits=KINDS if self.config.reads == "t5" else frozenset(),  # no edit carries a transcript
         )
 
     def _files(self) -> list[Path]:

@@ -126,7 +126,7 @@ class GenerationRequest(_Value):
 class Capabilities(_Value):
     """What a backend takes and gives; read without loading any weights."""
 
-    accepts: frozenset[str]  # of "text", "image", "audio", "video", "condition", "transcript"
+    accepts: frozenset[str]  # of "text", "image", "audio", "video", "motion", "condition", "transcript"
     tasks: frozenset[str]  # of "sound", "music", "speech"
     max_seconds: float
     sample_rate: int  # Hz

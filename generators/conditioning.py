@@ -24,6 +24,7 @@ from encoders.text import SentenceEncoder, pool
 from generators.base import GenerationRequest, UnsupportedRequest
 from media.audio import Audio, read_audio, resample
 from media.image import load_image
+from media.imu import stored_motion
 from media.refs import MediaRef, MediaStore
 from media.video import sample_frames
 
@@ -247,9 +248,9 @@ class HubConditioner:
     for a single prompt; the U-Net then reads the text padded to a fixed length, where the padding is masked.
     ``uncond_loa`` "zeros" is the official form; "gpt2" runs GPT-2 on the empty text, as diffusers does.
 
-    These weights know words only. With a ``bridge`` (encoders/bridge.py) and the encoder that it begins at, pictures, videos and sounds
-    take the place of words: GPT-2 reads their vector, brought into CLAP's space, and GPT-2 and the U-Net read the FLAN-T5 states of the
-    captions nearest to it.
+    These weights know words only. With a ``bridge`` (encoders/bridge.py) and the encoder that it begins at, pictures, videos, sounds
+    and motion take the place of words: GPT-2 reads their vector, brought into CLAP's space, and GPT-2 and the U-Net read the FLAN-T5
+    states of the captions nearest to it.
     """
 
     def __init__(
@@ -296,6 +297,8 @@ class HubConditioner:
         if ref.kind == "audio":
             return "audio", stored_sound(self._store, ref)
         path = self._store.path(ref)
+        if ref.kind == "motion":
+            return "imu", stored_motion(path)
         return "vision", load_image(path) if ref.kind == "image" else clip_frames(path)
 
     def _null(self, request: GenerationRequest, loa: Condition, text: Condition) -> tuple[Condition, Condition]:

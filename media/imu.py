@@ -5,15 +5,19 @@ Knows numbers and files. Does not know models. Nothing in a file can run: arrays
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from media.refs import MediaTooLarge, UnreadableMedia, require_file, shown
+from media.refs import MediaTooLarge, MissingMedia, UnreadableMedia, require_file, shown
 
 CHANNELS = 6  # acceleration along three axes, then rotation about three axes
 MAX_BYTES = 64_000_000
+MIME = "application/x-npy"  # of a stored recording
+CURVE_POINTS = 128
+STILL = 1e-3  # of the acceleration's unit: what moves less does not move
 _MAX_STEPS = 1_000_000
 _WANTED = "give .npy or .csv with six columns: acceleration x, y, z and rotation x, y, z"
 
@@ -57,6 +61,39 @@ def load_motion(path: Path) -> Motion:
     if not np.isfinite(values).all():
         raise UnreadableMedia(f"'{shown(path)}' holds values that are not numbers (NaN or infinite); fill the gaps")
     return Motion(np.ascontiguousarray(values))
+
+
+def encode_motion(motion: Motion) -> bytes:
+    """The .npy bytes that a store holds: [6, T] float32."""
+    data = io.BytesIO()
+    np.save(data, motion.samples, allow_pickle=False)
+    return data.getvalue()
+
+
+def stored_motion(path: Path) -> Motion:
+    """What ``encode_motion`` wrote. Raises MissingMedia where the store's file is damaged."""
+    try:
+        return Motion(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError):
+        raise MissingMedia(f"the stored recording {path} is damaged; remove it and give the file again") from None
+
+
+def loudness_curve(motion: Motion, points: int = CURVE_POINTS) -> np.ndarray:
+    """How much is moving over time, as a loudness curve [N <= points] float32 in 0..1 over the whole recording.
+
+    The acceleration less its mean (which is gravity, where the sensor is not turned) has a length at every step. A point of the curve
+    is the root mean square of these over a stretch; the stretch that moves most is 1. Rotation is left out: its unit is another one.
+
+    Raises:
+        UnreadableMedia: nothing in it moves.
+    """
+    acceleration = motion.samples[:3].astype(np.float64)
+    power = ((acceleration - acceleration.mean(axis=1, keepdims=True)) ** 2).sum(axis=0)
+    stretches = np.array_split(power, min(points, len(power)))
+    level = np.sqrt([stretch.mean() for stretch in stretches])
+    if level.max() < STILL:
+        raise UnreadableMedia("the motion recording does not move (its acceleration is constant), so it has no loudness curve to give")
+    return (level / level.max()).astype(np.float32)
 
 
 def _csv(path: Path) -> list[list[float]]:

@@ -17,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 if TYPE_CHECKING:
     from media.audio import Audio
+    from media.imu import Motion
 
-Kind = Literal["image", "audio", "video", "condition"]
+Kind = Literal["image", "audio", "video", "motion", "condition"]
 _ID = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
@@ -108,6 +109,12 @@ class MediaStore:
         from media.audio import encode_audio
 
         return self.put_bytes(encode_audio(audio, "wav"), "audio/wav", "audio")
+
+    def put_motion(self, motion: Motion) -> MediaRef:
+        """Store a recording of motion as .npy, whatever file it was read from; equal samples give equal bytes."""
+        from media.imu import MIME, encode_motion
+
+        return self.put_bytes(encode_motion(motion), MIME, "motion")
 
     def path(self, ref: MediaRef | str) -> Path:
         """Where the content lies. Raises MissingMedia."""

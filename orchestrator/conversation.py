@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from media.imu import MIME as MOTION
 from media.refs import MediaRef
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 8000  # characters of one turn
 INTERRUPTED = "This call was interrupted before it finished; nothing was made."
-_BLOCK_TYPES = {"image": "image", "audio": "audio", "video": "video", "condition": "file"}
+_BLOCK_TYPES = {"image": "image", "audio": "audio", "video": "video", "motion": "file", "condition": "file"}
 
 
 class _Value(BaseModel):
@@ -124,9 +125,8 @@ def from_block(block: Any) -> MediaRef | None:
     if not isinstance(block, dict) or block.get("type") not in kinds or "file_id" not in block:
         return None
     span = (block.get("extras") or {}).get("span")
-    return MediaRef.model_validate(
-        {"id": block["file_id"], "kind": kinds[block["type"]], "mime": block.get("mime_type", ""), "span": span}
-    )
+    kind = "motion" if block.get("mime_type") == MOTION else kinds[block["type"]]
+    return MediaRef.model_validate({"id": block["file_id"], "kind": kind, "mime": block.get("mime_type", ""), "span": span})
 
 
 def to_message(turn: Turn) -> HumanMessage:

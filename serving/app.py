@@ -25,7 +25,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from configs.registry import ConfigError, MissingExtra, UnknownName, resolve
-from configs.schema import AppConfig, BackendConfig, load_config, presets
+from configs.schema import BRIDGE, AppConfig, BackendConfig, load_config, presets
 from generators.base import (
     Backend,
     CheckpointMissing,
@@ -162,7 +162,7 @@ class App:
 
         Args:
             backend: a row's name or "auto".
-            kinds: of "text", "image", "audio", "video", "condition", "transcript".
+            kinds: of "text", "image", "audio", "video", "motion", "condition", "transcript".
             seconds: asked length; a transcript's own length is what its words take, so it is not held against a row.
             edit: the kind of an edit.
 
@@ -225,6 +225,25 @@ class App:
         from media.curve import read_curve
 
         curve = read_curve(path)  # before torch is loaded
+        from generators.conditioning import envelope_bytes
+
+        return self.store.put_bytes(envelope_bytes(curve), "application/x-safetensors", "condition")
+
+    def follows_motion(self, backend: str, kinds: Iterable[str]) -> bool:
+        """Whether a recording of motion can only say how loud a sound is over time, and not what it is of.
+
+        True where no row that may be asked takes "motion" among ``kinds``, and one that takes the others follows a loudness curve.
+        """
+        asked = frozenset(kinds)
+        rows = [self.row(backend)] if backend != "auto" else [row for row in self.rows.values() if row.kind == "audio"]
+        rows = [row for row in rows if asked <= row.accepts | {"motion"} and self.readiness(row).ready]
+        return not any(asked <= row.accepts for row in rows) and any(self.pool.get(row.name).capabilities.envelope for row in rows)
+
+    def store_motion_envelope(self, path: Path) -> MediaRef:
+        """The loudness curve of a motion recording (media.imu.loudness_curve) as a stored condition. Raises MediaError."""
+        from media.imu import load_motion, loudness_curve
+
+        curve = loudness_curve(load_motion(path))  # before torch is loaded
         from generators.conditioning import envelope_bytes
 
         return self.store.put_bytes(envelope_bytes(curve), "application/x-safetensors", "condition")
@@ -669,12 +688,17 @@ def read_provenance(path: Path) -> Provenance:
 
 def _offered(config: AppConfig) -> dict[str, BackendConfig]:
     rows = presets(config.home)
-    if config.backends is None:
-        return rows
-    for name in config.backends:
+    for name in config.backends or ():
         if name not in rows:
             raise UnknownName("backend", name, rows)
-    return {name: rows[name] for name in config.backends}
+    return {name: _as_here(rows[name], config.home) for name in (rows if config.backends is None else config.backends)}
+
+
+def _as_here(row: BackendConfig, home: Path) -> BackendConfig:
+    """The row with what a bridge in its folder lets in besides."""
+    if not (row.bridged and (folder_of(row, home) / BRIDGE).is_file()):
+        return row
+    return row.model_copy(update={"accepts": row.accepts | row.bridged})
 
 
 def _why_not(row: BackendConfig, asked: frozenset[str], seconds: float, edit: str = "") -> Exception | None:
@@ -684,6 +708,11 @@ def _why_not(row: BackendConfig, asked: frozenset[str], seconds: float, edit: st
             "('loa models list' shows which rows are ready)"
         )
     refused = sorted(asked - row.accepts)
+    if refused and asked <= row.accepts | row.bridged:
+        return UnsupportedRequest(
+            f"backend '{row.name}' takes {', '.join(sorted(row.accepts))}, not {', '.join(refused)} until it has a bridge: "
+            f"'loa train bridge -o {BRIDGE}' fits one, to be put into LOA_HOME/checkpoints/{row.folder}"
+        )
     if refused:
         return UnsupportedRequest(
             f"backend '{row.name}' takes {', '.join(sorted(row.accepts))}, not {', '.join(refused)}; choose another "

@@ -178,7 +178,7 @@ def generate(
     image: Annotated[list[Path] | None, typer.Option("--image", metavar="F", help="A picture it should fit.")] = None,
     audio: Annotated[list[Path] | None, typer.Option("--audio", metavar="F", help="A sound it should resemble.")] = None,
     video: Annotated[list[Path] | None, typer.Option("--video", metavar="F", help="A video it should fit.")] = None,
-    imu: Annotated[Path | None, typer.Option("--imu", metavar="F", help="Motion, 6 channels (.npy, .csv).")] = None,
+    imu: Annotated[Path | None, typer.Option("--imu", metavar="F", help="Motion it should fit, 6 channels (.npy, .csv).")] = None,
     transcript: Annotated[str | None, typer.Option("--transcript", metavar="T", help="Words to be spoken.")] = None,
     envelope: Annotated[Path | None, typer.Option("--envelope", metavar="F", help="Loudness over time, 0 to 1 (.npy, .csv).")] = None,
     loa: Annotated[list[str] | None, typer.Option("--loa", metavar="F[:WEIGHT]", help="A stored LOA to reuse.")] = None,
@@ -218,7 +218,14 @@ def generate(
     kinds = {kind for kind, _ in attached} | ({"text"} if prompt.strip() else set())
     kinds |= {"transcript"} if transcript is not None else set()
     kinds |= {"condition"} if stored_loa else set()
-    kinds |= {"imu"} if imu else set()
+    kinds |= {"motion"} if imu else set()
+    follows = imu is not None and app.follows_motion(backend, kinds)
+    if follows:
+        kinds -= {"motion"}
+        if not kinds:
+            raise Usage("no backend here knows what a motion is of, only how loud: say what should be heard, too (a PROMPT, --image)")
+        if envelope:
+            raise Usage("--imu gives the loudness here, and so does --envelope: leave one of them out")
     app.refuse_early(backend, kinds, seconds)  # before any file is decoded
     fields: dict[str, Any] = {
         "prompt": prompt,
@@ -234,6 +241,14 @@ def generate(
     media = tuple(_stored(app, kind, file) for kind, file in attached)
     reused = tuple((_condition(app, file), weight) for file, weight in stored_loa)
     drawn = app.store_envelope(envelope) if envelope else None
+    if imu:
+        from media.imu import load_motion
+
+        if follows:
+            drawn = app.store_motion_envelope(imu)
+            _say("the motion gives the loudness over time: no backend here that takes it knows what it is of", 0)
+        else:
+            media += (app.store.put_motion(load_motion(imu)),)
     request = app.request(backend, **fields, media=media, loa=reused, envelope=drawn)
     if loa_out is not None:
         app.write_loa(request, backend, loa_out)
@@ -591,7 +606,7 @@ def _condition(app: App, file: Path) -> MediaRef:
     return app.store.put_bytes(file.read_bytes(), "application/x-safetensors", "condition")
 
 
-_A = {"image": "a picture", "audio": "a sound", "video": "a video", "condition": "a stored condition"}
+_A = {"image": "a picture", "audio": "a sound", "video": "a video", "motion": "a motion recording", "condition": "a stored condition"}
 
 
 def _must_exist(files: list[Path]) -> None:

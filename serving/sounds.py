@@ -17,7 +17,7 @@ from generators.editing import check_edit
 from media.audio import Audio, loudness_lufs, read_audio
 from media.refs import MediaRef, MediaStore, UnreadableMedia
 
-_CALLED = {"image": "picture", "video": "video", "condition": "stored condition"}
+_CALLED = {"image": "picture", "video": "video", "motion": "motion recording", "condition": "stored condition"}
 PEAK_DB = -1.0  # dBFS; louder than this is no peak of an export
 LUFS = (-60.0, 0.0)  # what may be asked
 _REGION = re.compile(r"\s*(\d*\.?\d+|\d+\.)\s*:\s*(\d*\.?\d+|\d+\.)\s*")

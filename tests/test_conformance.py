@@ -84,10 +84,8 @@ def test_every_registered_backend_has_a_row_and_so_is_under_test(name: str) -> N
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=list(ROWS))
 def test_a_row_says_what_its_backend_says(row: BackendConfig, tmp_path: Path) -> None:
-    backend = build(row, {}, MediaStore(tmp_path / "store"), tmp_path)
-    if not backend.readiness().ready and row.name not in WRITERS:
-        return  # what a missing checkpoint can do stands in its own loa.json
-    can = backend.capabilities
+    """Requests are refused by rows before a backend is built: what a row leaves out nobody can ask for."""
+    can = build(row, {}, MediaStore(tmp_path / "store"), tmp_path).capabilities
     assert (row.sample_rate, row.max_seconds) == (can.sample_rate, can.max_seconds)
     assert set(row.accepts) == set(can.accepts) and set(row.tasks) == set(can.tasks) and set(row.edits) == set(can.edits)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from encoders.bridge import Bridge
 from encoders.imagebind import ImageBind
 from generators.audioldm2 import AudioLDM2
 from generators.base import CheckpointMissing, GenerationRequest, UnsupportedRequest
+from generators.conditioning import read_envelope
 from media.image import load_image
+from media.imu import load_motion
 from media.refs import MediaStore
+from serving import cli
 from tests import makers
 from tests.encoder_fakes import tiny_imagebind
 
@@ -39,7 +43,7 @@ def bridged(public: Any, tmp_path_factory: pytest.TempPathFactory) -> AudioLDM2:
 
     bridge = Bridge(
         weight=torch.randn(32, 16, generator=draw),
-        means={"text": torch.zeros(32), "vision": 0.2 * unit(32), "audio": 0.2 * unit(32)},
+        means={"text": torch.zeros(32), "vision": 0.2 * unit(32), "audio": 0.2 * unit(32), "imu": 0.2 * unit(32)},
         target=0.3 * unit(16),
         spread=0.9,
         texts=CAPTIONS,
@@ -62,7 +66,17 @@ def media(bridged: AudioLDM2, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "grain": store.put_file(makers.picture(folder / "grain.png", grain)),
         "video": store.put_file(makers.clip(folder / "clip.mp4", [(makers.RED, 1.0), (makers.BLUE, 1.5)])),
         "tone": store.put_audio(makers.tone(440, 2.5)),
+        "walk": store.put_motion(load_motion(recording(folder / "walk.csv"))),
     }
+
+
+def recording(path: Path) -> Path:
+    """Two seconds of an irregular walk, 100 steps a second, under gravity."""
+    t, draw = np.arange(200)[:, None] / 100, np.random.default_rng(3)
+    steps = np.sin(2 * np.pi * t * [1.8, 1.8, 3.6, 0.9, 1.8, 0.9]) * (1 + t) + 0.1 * draw.standard_normal((200, 6))
+    rows = steps + np.eye(6)[2] * 9.81
+    path.write_text("ax,ay,az,gx,gy,gz\n" + "\n".join(",".join(f"{value:.4f}" for value in row) for row in rows))
+    return path
 
 
 def ask(media: Any, *names: str, **fields: Any) -> GenerationRequest:
@@ -70,7 +84,7 @@ def ask(media: Any, *names: str, **fields: Any) -> GenerationRequest:
 
 
 def test_only_a_bridge_lets_pictures_in(public: Any, bridged: AudioLDM2, media: Any) -> None:
-    assert {"image", "video", "audio", "text"} <= bridged.capabilities.accepts
+    assert {"image", "video", "audio", "motion", "text"} <= bridged.capabilities.accepts
     deaf = AudioLDM2("audioldm2", {"checkpoint": str(public.folder)}, bridged.store, bridged.home)
     with pytest.raises(UnsupportedRequest, match="not image"):
         deaf.check(ask(media, "red"))
@@ -103,6 +117,62 @@ def test_every_kind_of_input_is_heard_and_differs(bridged: AudioLDM2, media: Any
     made = [one.media.id for one in bridged.generate(requests, rows=8)]
     assert len(set(made)) == len(requests)
     assert [one.media.id for one in bridged.generate(requests[1:3], rows=8)] == made[1:3]  # alone or among others
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, Any, str]:
+    code = cli.run([*map(str, arguments)])
+    out, err = capsys.readouterr()
+    return code, json.loads(out) if out else None, err
+
+
+def test_a_motion_recording_conditions_the_public_weights_by_the_command(
+    bridged: AudioLDM2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOA_HOME", str(bridged.home))
+    ask = ("generate", "--backend", "audioldm2", "--seconds", 0.64, "--steps", 2, "--candidates", 1, "--json", "-o", tmp_path / "m.wav")
+    walk = recording(tmp_path / "walk.csv")
+    code, told, _ = run(capsys, *ask, "--imu", walk)
+    assert code == 0 and [ref["kind"] for ref in told["request"]["media"]] == ["motion"] and (tmp_path / "m.wav").is_file()
+    sitting = np.random.default_rng(0).standard_normal((6, 40)) * 0.01
+    np.save(tmp_path / "sit.npy", sitting)
+    code, other, _ = run(capsys, *ask, "--imu", tmp_path / "sit.npy")
+    assert code == 0 and other["id"] != told["id"]
+    seen = ImageBind(bridged.home / "checkpoints" / "imagebind").encode([load_motion(walk)]).states[0, 0]
+    near = Bridge.load(bridged.folder / "bridge.safetensors")
+    heard = bridged._conditioner.conditions(GenerationRequest.model_validate(told["request"]))
+    assert heard.words == near.captions(near.to_clap(seen, "imu"))[0][0]
+    picture = makers.picture(tmp_path / "red.png", makers.halves(makers.RED, makers.RED))
+    assert run(capsys, *ask, "--image", picture)[0] == 0
+    (tmp_path / "bad.csv").write_text("1,2,3\n")
+    code, _, said = run(capsys, *ask[:-1], tmp_path / "bad.wav", "--imu", tmp_path / "bad.csv")
+    assert code == 2 and "six columns" in said and not (tmp_path / "bad.wav").exists()
+
+
+def test_without_a_bridge_the_command_says_which_file_lets_motion_in(
+    public: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "audioldm2").symlink_to(public.folder)
+    monkeypatch.setenv("LOA_HOME", str(tmp_path))
+    code, _, said = run(capsys, "generate", "--imu", recording(tmp_path / "walk.csv"), "--backend", "audioldm2")
+    assert code == 2 and "loa train bridge -o bridge.safetensors" in said and "checkpoints/audioldm2" in said
+
+
+def test_nano_follows_a_motion_by_its_loudness_and_wants_to_know_what_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOA_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    walk = recording(tmp_path / "walk.csv")
+    code, _, said = run(capsys, "generate", "--imu", walk)
+    assert code == 2 and "say what should be heard" in said
+    code, _, said = run(capsys, "generate", "rain", "--imu", walk, "--envelope", walk)
+    assert code == 2 and "--envelope" in said
+    code, told, said = run(capsys, "generate", "rain", "--imu", walk, "--seconds", 1, "--steps", 1, "--json", "-o", "r.wav")
+    assert code == 0 and "gives the loudness" in said and told["request"]["media"] == []
+    store = MediaStore(tmp_path / "store")
+    curve = read_envelope(store, store.ref(told["request"]["envelope"]["id"]), 100)
+    assert float(curve[80:].mean()) > 1.5 * float(curve[:20].mean())  # it walks ever more strongly
 
 
 def test_without_imagebind_the_answer_says_what_is_missing(bridged: AudioLDM2, media: Any, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from generators.base import Edit, GenerationRequest, UnsupportedRequest
 from generators.editing import TAIL_S, free_frames, joined, spans
 from media.audio import Audio, read_audio
 from media.refs import MediaRef, MediaStore
+from tests import makers
 
 RATE = 16_000
 SECONDS = 3.3
@@ -176,3 +178,20 @@ def test_fifty_random_edits_keep_what_they_must(backend: AudioLDM2, source: Medi
         for seam in (first, last):
             steps_db.append(level_db(after[seam - near : seam]) - level_db(after[seam : seam + near]))
     assert np.median(np.abs(steps_db)) < 1
+
+
+@pytest.mark.parametrize("kind", ["variation", "inpaint", "extend", "remove"])
+def test_the_public_weights_edit_too(hub: AudioLDM2, kind: Literal["variation", "inpaint", "extend", "remove"]) -> None:
+    """Their U-Net knows no windows and their text states come from FLAN-T5; the samples outside a region stay all the same."""
+    sound = makers.noise(0.64, seed=3)
+    source = hub.store.put_audio(sound)
+    regions = ((0.2, 0.4),) if kind == "inpaint" else ()
+    edit = Edit(kind=kind, source=source, strength=0.5, regions=regions)
+    seconds, negative = (0.96 if kind == "extend" else 0.64), "rain" if kind == "remove" else ""
+    request = GenerationRequest(prompt="a dog barks", seconds=seconds, steps=2, edit=edit, negative_prompt=negative, candidates=1)
+    (made,) = hub.generate([request])
+    given, got = (read_audio(hub.store.path(ref)).samples[0] for ref in (source, made.media))
+    assert made.seconds == pytest.approx(seconds) and np.abs(got).max() > 0.01
+    if kind == "inpaint":
+        assert np.array_equal(got[:3000], given[:3000]) and np.array_equal(got[6600:], given[6600:])
+        assert not np.array_equal(got[3500:6200], given[3500:6200])

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from media.imu import Motion, load_motion
-from media.refs import MediaError, MediaTooLarge, MissingMedia, UnreadableMedia
+from media.imu import Motion, load_motion, loudness_curve, stored_motion
+from media.refs import MediaError, MediaStore, MediaTooLarge, MissingMedia, UnreadableMedia
 
 VALUES = np.random.default_rng(0).standard_normal((6, 50)).astype(np.float32)
 NAMES = "ax,ay,az,gx,gy,gz\n"
@@ -82,3 +82,34 @@ def test_a_missing_and_a_huge_file_are_refused(tmp_path: Path) -> None:
 def test_a_motion_has_six_channels() -> None:
     with pytest.raises(ValueError, match=r"\[6, T\]"):
         Motion(VALUES[:5])
+
+
+def test_a_stored_recording_is_the_same_whatever_file_it_came_in(tmp_path: Path) -> None:
+    np.save(tmp_path / "m.npy", VALUES.T)
+    (tmp_path / "m.csv").write_text(NAMES + csv(VALUES.T))
+    store = MediaStore(tmp_path / "store")
+    ref = store.put_motion(load_motion(tmp_path / "m.npy"))
+    assert ref == store.put_motion(load_motion(tmp_path / "m.csv")) == store.ref(ref.id) and ref.kind == "motion"
+    assert np.array_equal(stored_motion(store.path(ref)).samples, VALUES)
+    store.path(ref).write_bytes(b"cut")
+    with pytest.raises(MissingMedia, match="is damaged"):
+        stored_motion(store.path(ref))
+
+
+def test_the_loudness_is_how_strongly_it_moves_and_gravity_is_not_heard() -> None:
+    """Still under gravity, then shaken at 2, then at 1, along axes of its own: 0, 1, 1/2."""
+    samples = np.zeros((6, 3000), np.float32)
+    samples[2] = 9.81
+    swing = np.tile([1.0, -1.0], 500)
+    samples[0, 1000:2000] = 2 * swing
+    samples[1, 2000:] = swing
+    samples[3:] = 7.0  # turning has no part in it
+    curve = loudness_curve(Motion(samples), points=30)
+    assert curve.dtype == np.float32 and curve.shape == (30,)
+    assert np.allclose(curve[:10], 0, atol=1e-4) and np.allclose(curve[10:20], 1) and np.allclose(curve[20:], 0.5, atol=1e-4)
+    assert len(loudness_curve(Motion(samples[:, 1500:1507]))) == 7
+
+
+def test_a_recording_that_lies_still_has_no_loudness() -> None:
+    with pytest.raises(UnreadableMedia, match="does not move"):
+        loudness_curve(Motion(np.full((6, 50), 9.81, np.float32)))
