@@ -40,6 +40,11 @@ class WeightFile(_Config):
     source: str = Field(pattern=r"^([A-Za-z0-9][\w.-]*/[\w.-]+(@[\w.-]+)?(:[^:]+)?|https?://\S+|by hand: .+)$")
     licence: str | None = None  # None: the row's
 
+    @property
+    def estimated(self) -> bool:
+        """Whether ``bytes`` is about what its parameters take, and no published size."""
+        return self.sha256 is None
+
 
 Accepted = Literal["text", "image", "audio", "video", "motion", "condition", "transcript"]
 BRIDGE = "bridge.safetensors"  # in a row's folder

@@ -10,7 +10,7 @@ The official CLAP puts nothing in the prompt's place at every tenth request, in 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from generators.base import Capabilities, GenerationRequest, OnProgress, Readiness, UnsupportedRequest
+from generators.base import Capabilities, GenerationRequest, OnProgress, UnsupportedRequest
+from generators.checkpoint import WEIGHING, Shapes, part_shapes
 from generators.official import OfficialBackend, nothing
 from media.audio import Audio, fit_length
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from encoders.base import Condition
     from generators.official import Parts, Read
 
-WEIGHING = {".json", ".safetensors", ".bin", ".txt", ".model"}
 FOLDERS = ("unet", "vae", "vocoder", "scheduler", "text_encoder", "tokenizer")
 MUSIC = frozenset({"music"})
 TEXT_LENGTH = 128  # tokens of FLAN-T5
@@ -95,21 +95,19 @@ class AudioLDM(OfficialBackend):
             return None
         return next((path for kind in ("*.ckpt", "*.pth") for path in sorted(self.folder.glob(kind))), None)
 
-    def _found(self) -> list[Path]:
+    @property
+    def weighing(self) -> list[Path]:
         suffixes = WEIGHING | ({self.original.suffix} if self.original else set())
         return sorted(p for p in self.folder.rglob("*") if p.suffix in suffixes and p.is_file())
 
-    def readiness(self) -> Readiness:
+    def lacking(self) -> list[str]:
         if self.original is not None:
             wanted: tuple[str, ...] = ("tokenizer_2", "tokenizer") if self.options.layout == "16k-t5" else ("tokenizer",)
         else:
             wanted = FOLDERS
         missing = [part for part in wanted if not any(p.suffix in WEIGHING for p in (self.folder / part).glob("*"))]
-        if missing:
-            named = self._row_files() if self.original is None and len(missing) == len(wanted) else ()
-            return Readiness(ready=False, reason=self._lacking(named or missing))
-        files = self._found()
-        return Readiness(ready=True, files=tuple(map(str, files)), bytes=sum(path.stat().st_size for path in files))
+        named = self._row_files() if self.original is None and len(missing) == len(wanted) else []
+        return named or missing
 
     def _row_files(self) -> list[str]:
         from configs.schema import presets
@@ -143,8 +141,11 @@ class AudioLDM(OfficialBackend):
         self._scale = state["scale_factor"]
         return {part: (build(layout, part), state_of(layout, part, state), self.original) for part in parts_of(layout)}
 
-    def misfits(self) -> dict[str, str]:
-        return super().misfits() if self.original is not None else {}
+    def compared(self) -> Iterator[tuple[str, Shapes, Shapes]]:
+        if self.original is not None:
+            yield from super().compared()
+        else:
+            yield from ((part, *part_shapes(kind, self.folder / part)) for part, kind in self._kinds().items())
 
     def _load(self) -> None:
         if self.original is not None:
@@ -155,17 +156,20 @@ class AudioLDM(OfficialBackend):
     def _stock(self) -> dict[str, Any]:
         """What lies in the folders of diffusers' layout."""
         import torch
+
+        read = {"local_files_only": True, "dtype": torch.float32}
+        parts = {part: kind.from_pretrained(self.folder / part, **read).eval() for part, kind in self._kinds().items()}
+        clap = parts.pop("text_encoder")
+        return {part: network.requires_grad_(False) for part, network in {**parts, "clap": clap, "ranking": clap}.items()}
+
+    def _kinds(self) -> dict[str, Any]:
+        """The library's class of every part in those folders."""
         from diffusers import AutoencoderKL, UNet2DConditionModel
         from transformers import ClapModel, ClapTextModelWithProjection, SpeechT5HifiGan
 
-        def stock(kind: Any, part: str) -> Any:
-            made = kind.from_pretrained(self.folder / part, local_files_only=True, dtype=torch.float32)
-            return made.eval().requires_grad_(False)
-
         told = json.loads((self.folder / "text_encoder" / "config.json").read_text())
-        clap = stock(ClapModel if told.get("model_type") == "clap" else ClapTextModelWithProjection, "text_encoder")
-        unet, vae, vocoder = stock(UNet2DConditionModel, "unet"), stock(AutoencoderKL, "vae"), stock(SpeechT5HifiGan, "vocoder")
-        return {"unet": unet, "vae": vae, "vocoder": vocoder, "clap": clap, "ranking": clap}
+        clap = ClapModel if told.get("model_type") == "clap" else ClapTextModelWithProjection
+        return {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "vocoder": SpeechT5HifiGan, "text_encoder": clap}
 
     def assemble(self, networks: Mapping[str, Any]) -> None:
         from transformers import AutoTokenizer, ClapFeatureExtractor

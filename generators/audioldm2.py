@@ -29,6 +29,7 @@ from generators.base import (
     Readiness,
     UnsupportedRequest,
 )
+from generators.checkpoint import empty, part_shapes
 from generators.editing import KINDS, check_edit
 from generators.phonemes import END_ID, lacking
 from media.audio import Audio, fit_length, read_audio, resample
@@ -38,6 +39,7 @@ from media.refs import MediaRef
 PACKAGED = Path(__file__).resolve().parent.parent / "checkpoints"
 WEIGHING = {".json", ".safetensors", ".bin", ".txt", ".model", ".pth"}  # suffixes of the files that decide the sound
 PARTS = ("unet", "vae", "vocoder", "scheduler", "language_model", "projection_model")
+SHORT = {"projection_model": "projection", "language_model": "gpt2"}  # what folders are called here
 READERS = {
     "hub": ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"),
     "nano": ("audiomae", "audio_tower", "anchors"),
@@ -321,34 +323,40 @@ class AudioLDM2(Backend):
     def _folder_parts(self) -> SimpleNamespace:
         """What lies in the folders of diffusers' layout."""
         import torch
-        from diffusers import AudioLDM2UNet2DConditionModel, AutoencoderKL
-        from diffusers.pipelines.audioldm2.modeling_audioldm2 import AudioLDM2ProjectionModel
-        from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel, GPT2Model, SpeechT5HifiGan, T5EncoderModel, VitsModel
+        from transformers import AutoTokenizer, ClapFeatureExtractor
 
-        def stock(kind: Any, part: str) -> Any:
-            return kind.from_pretrained(self.folder / part, local_files_only=True, dtype=torch.float32).eval()
-
-        parts = SimpleNamespace(
-            unet=stock(AudioLDM2UNet2DConditionModel, "unet"),
-            vae=stock(AutoencoderKL, "vae"),
-            vocoder=stock(SpeechT5HifiGan, "vocoder"),
-            projection=stock(AudioLDM2ProjectionModel, "projection_model"),
-            # GPT2Model reads folders of GPT2LMHeadModel too: the head is dropped, the trunk's keys are found by prefix.
-            gpt2=stock(GPT2Model, "language_model"),
-        )
+        read = {"local_files_only": True, "dtype": torch.float32}
+        stock = {part: kind.from_pretrained(self.folder / part, **read).eval() for part, kind in self._kinds().items()}
+        parts = SimpleNamespace(**{SHORT.get(part, part): network for part, network in stock.items()})
         if self.config.encoders == "nano":
             return parts
         extractor = self.folder / "feature_extractor"  # only ranking needs it (see check)
         parts.tokenizer = AutoTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
         parts.tokenizer_2 = AutoTokenizer.from_pretrained(self.folder / "tokenizer_2", local_files_only=True)
-        parts.text_encoder = parts.ranker = stock(ClapModel, "text_encoder")
+        parts.ranker = parts.text_encoder
         parts.feature_extractor = ClapFeatureExtractor.from_pretrained(extractor) if self._has("feature_extractor") else None
         if self.config.reads == "phonemes":
-            parts.text_encoder_2 = stock(VitsModel, "text_encoder_2").text_encoder
+            parts.text_encoder_2 = parts.text_encoder_2.text_encoder
             parts.phoneme_ids = partial(read_phonemes, parts.tokenizer_2)
-        else:
-            parts.text_encoder_2 = stock(T5EncoderModel, "text_encoder_2")
         return parts
+
+    def _kinds(self) -> dict[str, Any]:
+        """The library's class of every network in those folders."""
+        from diffusers import AudioLDM2UNet2DConditionModel, AutoencoderKL
+        from diffusers.pipelines.audioldm2.modeling_audioldm2 import AudioLDM2ProjectionModel
+        from transformers import ClapModel, GPT2Model, SpeechT5HifiGan, T5EncoderModel, VitsModel
+
+        kinds = {
+            "unet": AudioLDM2UNet2DConditionModel,
+            "vae": AutoencoderKL,
+            "vocoder": SpeechT5HifiGan,
+            "projection_model": AudioLDM2ProjectionModel,
+            # GPT2Model reads folders of GPT2LMHeadModel too: the head is dropped, the trunk's keys are found by prefix.
+            "language_model": GPT2Model,
+        }
+        if self.config.encoders == "nano":
+            return kinds
+        return {**kinds, "text_encoder": ClapModel, "text_encoder_2": VitsModel if self.config.reads == "phonemes" else T5EncoderModel}
 
     def _original_parts(self, path: Path) -> SimpleNamespace:
         """What lies in the authors' one file."""
@@ -387,22 +395,20 @@ class AudioLDM2(Backend):
         self.__dict__.pop("_imagebind", None)
 
     def misfits(self) -> dict[str, str]:
-        """By part: what keeps the authors' file from its networks; "" where it fits. Reads keys and shapes only.
+        """By part: what keeps its files from its networks; "" where they fit. Reads keys and shapes only.
 
         Raises:
             WeightsError: the file is damaged or asks to run code.
         """
-        if self.original is None:
-            return {}
-        import torch
-
-        from encoders.weights import compare, read_shapes, shapes_of
+        from encoders.weights import compare, shapes_of
         from generators.audioldm_layouts import LAYOUTS, build, parts_of, state_of
 
-        layout = LAYOUTS[self.options.layout].resized(self.config.sizes)
-        file = {key: torch.empty(shape, device="meta") for key, shape in read_shapes(self.original).items()}
-        wrong = {part: compare(shapes_of(build(layout, part)), shapes_of(state_of(layout, part, file))) for part in parts_of(layout)}
-        return {part: str(misfit) if misfit else "" for part, misfit in wrong.items()}
+        if self.original is None:
+            pairs = {part: part_shapes(kind, self.folder / part) for part, kind in self._kinds().items()}
+        else:
+            layout, file = LAYOUTS[self.options.layout].resized(self.config.sizes), empty([self.original])
+            pairs = {part: (shapes_of(build(layout, part)), shapes_of(state_of(layout, part, file))) for part in parts_of(layout)}
+        return {part: str(compare(*pair) or "") for part, pair in pairs.items()}
 
     # -- making sound ---------------------------------------------------------------------------------------------
     def scheduler(self) -> Any:

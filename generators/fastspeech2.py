@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from generators.base import GenerationFailed, GenerationRequest, Readiness
-from generators.folder import FolderBackend, Limits, Part, on_meta, shards
+from generators.checkpoint import on_meta, shards
+from generators.folder import FolderBackend, Limits, Part
 
 # Symbols of hibari's reader (those of misaki) -> ARPAbet. A vowel carries its stress: 1, 2, or 0 for none.
 _VOWELS = {

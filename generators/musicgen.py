@@ -19,7 +19,8 @@ import numpy as np
 from pydantic import Field
 
 from generators.base import Capabilities, GenerationRequest
-from generators.folder import FolderBackend, Limits, Part, on_meta, seeded, shards
+from generators.checkpoint import on_meta, shards
+from generators.folder import FolderBackend, Limits, Part, seeded
 from media.audio import read_audio
 
 if TYPE_CHECKING:

@@ -1,21 +1,20 @@
-"""Text-to-sound diffusion read from a folder in a system's own layout: what is missing, who drew the noise, which steps are run.
+"""Text-to-sound diffusion read from a folder in a system's own layout: which files, who drew the noise, which steps are run.
 
-Knows folders, requests and the denoising engine. Does not know any network: a backend says which files it needs, how words become
+Knows files, requests and the denoising engine. Does not know any network: a backend says which files it needs, how words become
 conditions, which U-Net reads them and how a latent becomes sound.
 """
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from generators.base import Backend, Capabilities, GenerationRequest, OnProgress, Readiness, UnsupportedRequest
+from generators.base import Capabilities, GenerationRequest, OnProgress, UnsupportedRequest
+from generators.checkpoint import CheckpointBackend, Shapes, empty
 from media.audio import Audio, fit_length
 
 if TYPE_CHECKING:
@@ -31,13 +30,10 @@ SETTINGS = {".json", ".yaml", ".yml"}  # suffixes of small files that may say si
 MAX_STEPS = 999  # with 1000, diffusers' and the official schedules alike begin one step outside the table
 
 
-class OfficialBackend(Backend):
+class OfficialBackend(CheckpointBackend):
     """A system whose checkpoint is a folder of official files, here for sounds from text."""
 
-    class Options(BaseModel):
-        model_config = ConfigDict(extra="forbid", frozen=True)
-
-        checkpoint: str = ""  # a folder, or a name under LOA_HOME/checkpoints; "": the row's own name
+    class Options(CheckpointBackend.Options):
         steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
         guidance: float | None = Field(default=None, ge=0, le=100)
 
@@ -47,6 +43,7 @@ class OfficialBackend(Backend):
     guidance: ClassVar[float] = 3.0
     sample_rate: ClassVar[int] = 16_000  # Hz
     tasks: ClassVar[frozenset[str]] = frozenset({"sound"})
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "diffusers", "transformers", "numpy")
 
     # -- what a backend writes ------------------------------------------------------------------------------------
     @property
@@ -88,13 +85,6 @@ class OfficialBackend(Backend):
     def network(self) -> Any:
         """Called as ``generators.engine.denoise`` calls a U-Net."""
 
-    # -- what can be said without torch ---------------------------------------------------------------------------
-    @cached_property
-    def folder(self) -> Path:
-        """Where the checkpoint lies: as given, or under LOA_HOME."""
-        given = Path(self.options.checkpoint or self.name).expanduser()
-        return given if self.options.checkpoint and given.is_dir() else self.home / "checkpoints" / given
-
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -109,54 +99,26 @@ class OfficialBackend(Backend):
 
     def check(self, request: GenerationRequest) -> None:
         super().check(request)
-        if request.candidates > 1:
-            raise UnsupportedRequest(f"backend '{self.name}' cannot rank candidates; ask for one, or take a row of AudioLDM 2")
         if request.steps is not None and request.steps > MAX_STEPS:
             raise UnsupportedRequest(f"backend '{self.name}' takes at most {MAX_STEPS} steps, got {request.steps}")
 
-    def _found(self) -> list[Path]:
-        """The files that decide the sound, as far as they are here: what is required, and settings beside it."""
+    # -- what can be said without torch ---------------------------------------------------------------------------
+    def lacking(self) -> list[str]:
+        return [group[0] for group in self.required if not any((self.folder / name).is_file() for name in group)]
+
+    @property
+    def weighing(self) -> list[Path]:
+        """What is required, and settings beside it."""
         groups = ([self.folder / name for name in group if (self.folder / name).is_file()] for group in self.required)
         needed = [group[0] for group in groups if group]
         beside = sorted(path for path in self.folder.rglob("*") if path.suffix in SETTINGS and path.is_file())
         return needed + [path for path in beside if path not in needed]
 
-    def readiness(self) -> Readiness:
-        missing = [group[0] for group in self.required if not any((self.folder / name).is_file() for name in group)]
-        if missing:
-            return Readiness(ready=False, reason=self._lacking(missing))
-        files = self._found()
-        return Readiness(ready=True, files=tuple(map(str, files)), bytes=sum(path.stat().st_size for path in files))
+    def compared(self) -> Iterator[tuple[str, Shapes, Shapes]]:
+        from encoders.weights import shapes_of
 
-    def _lacking(self, missing: Sequence[str]) -> str:
-        from configs.schema import presets
-
-        row = presets(self.home).get(self.name)
-        known = {file.path: file for file in row.files} if row else {}
-        sizes = {path: f" ({_size(known[path].bytes)})" if path in known else "" for path in missing}
-        return (
-            f"the weights of '{self.name}' are not here: {self.folder} lacks {', '.join(path + said for path, said in sizes.items())}; "
-            f"licence: {row.licence if row else 'unknown'}; run: loa models pull {self.name}"
-        )
-
-    def misfits(self) -> dict[str, str]:
-        """By part: what keeps its files from its network; "" where they fit. Reads keys and shapes only.
-
-        Raises:
-            WeightsError: a file is missing, damaged or asks to run code.
-        """
-        import torch
-
-        from encoders.weights import compare, read_shapes, shapes_of
-
-        def empty(path: Path) -> dict[str, Tensor]:
-            return {key: torch.empty(shape, device="meta") for key, shape in read_shapes(path).items()}
-
-        told = {}
-        for name, (network, state, _) in self.matched(empty).items():
-            misfit = compare(shapes_of(network), shapes_of(state))
-            told[name] = str(misfit) if misfit else ""
-        return told
+        for name, (network, state, _) in self.matched(lambda path: empty([path])).items():
+            yield name, shapes_of(network), shapes_of(state)
 
     def _load(self) -> None:
         from encoders.weights import load_into, read_state_dict
@@ -166,27 +128,6 @@ class OfficialBackend(Backend):
             load_into(network, state, where=f"{path} ({name})")
             networks[name] = network.eval().requires_grad_(False)
         self.assemble(networks)
-
-    @cached_property
-    def _weights_hash(self) -> str:
-        from encoders.weights import sha256_of
-
-        digest = hashlib.sha256()
-        for path in self._found():
-            digest.update(path.name.encode() + b"\0" + bytes.fromhex(sha256_of(path)))
-        return digest.hexdigest()
-
-    def identity(self) -> dict[str, Any]:
-        from importlib.metadata import version
-
-        import torch
-
-        return {
-            "weights": self._weights_hash,
-            "dtype": "float32",
-            "threads": torch.get_num_threads(),
-            "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")},
-        }
 
     # -- making sound ---------------------------------------------------------------------------------------------
     def _synthesise(
@@ -228,10 +169,6 @@ def nothing() -> Condition:
     from encoders.base import Condition
 
     return Condition("none", torch.zeros(1, 0, 1), torch.zeros(1, 0, dtype=torch.bool))
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{-(-count // 1000)} kB"
 
 
 def inner(raw: Mapping[str, Any], *path: str) -> Mapping[str, Any]:

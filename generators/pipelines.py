@@ -25,7 +25,8 @@ from generators.base import (
     OnProgress,
     Progress,
 )
-from generators.folder import WEIGHTS, FolderBackend, Limits, Part, on_meta, seeded, shards
+from generators.checkpoint import WEIGHTS, on_meta, shards
+from generators.folder import FolderBackend, Limits, Part, seeded
 from media.guard import GuardReport
 
 INDEX = "model_index.json"

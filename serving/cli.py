@@ -363,12 +363,19 @@ def models_show(name: Annotated[str, typer.Argument()], as_json: Json = False) -
     """All that is known about one system."""
     app = _build("auto")
     row = app.row(name)
-    facts = _row_json(app, name) | {"backend": row.backend, "options": row.options, "notes": row.notes}
+    keys = ("path", "bytes", "estimated", "sha256", "source")
+    weights = [{key: getattr(file, key) for key in keys} for file in row.files]
+    facts = _row_json(app, name) | {"backend": row.backend, "options": row.options, "notes": row.notes, "weights": weights}
     if as_json:
         _print_json(facts)
         return
     for key, value in facts.items():
-        print(f"{key:<12} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+        if key != "weights":
+            print(f"{key:<12} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    if row.files:
+        from serving.weights import sizes
+
+        print("\n".join(["weights", *sizes(row)]))
 
 
 @models.command("pull")

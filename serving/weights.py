@@ -71,6 +71,20 @@ def missing_line(row: BackendConfig, home: Path) -> str:
     )
 
 
+def sizes(row: BackendConfig) -> list[str]:
+    """For a person: a row's files, which of their sizes are known exactly, and what is checked of the others."""
+    lines = []
+    for file in row.files:
+        known = f"about {human(file.bytes)}" if file.estimated else f"{file.bytes:,} bytes, sha256 {file.sha256}"
+        lines.append(f"  {file.path + '*' * file.whole:<44} {known}; {file.source}")
+    if any(file.estimated for file in row.files):
+        lines.append(
+            f"  'about' is an estimate from the number of parameters: 'loa models pull {row.name}' takes size and sha256 from there, "
+            f"checks them and keeps them in {NOTE}"
+        )
+    return lines
+
+
 @dataclass(frozen=True)
 class Wanted:
     """One file to get: ``url`` None where a person must."""

@@ -276,6 +276,11 @@ print(made[0].seconds, any(name.startswith("diffusers.pipelines.deprecated") for
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------
+def test_the_folders_of_diffusers_fit_their_classes_by_keys_and_shapes(folder: AudioLDM) -> None:
+    told = folder.misfits()
+    assert set(told) == {"unet", "vae", "vocoder", "text_encoder"} and not any(told.values())
+
+
 def test_alone_and_among_seven_others_a_request_sounds_the_same(folder: AudioLDM) -> None:
     requests = [GenerationRequest(prompt=f"piano beat {n}", seconds=0.5 + 0.1 * n, seed=n, steps=2 + n % 2) for n in range(8)]
     alone = [folder.generate([request], rows=8)[0].media for request in requests[2:5]]

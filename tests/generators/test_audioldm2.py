@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AudioLDM2Pipeline
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
@@ -24,6 +25,7 @@ from media.refs import MediaRef, MediaStore, MissingMedia
 from tests.fakes import NANO, tiny_audioldm2
 
 Make = Callable[..., AudioLDM2]
+SHIPPED = Path(__file__).parents[2] / "checkpoints" / "nano"
 DOG, RAIN = "a dog barks loudly", "rain on a tin roof"
 
 
@@ -430,3 +432,22 @@ def test_the_fingerprint_follows_weights_solver_and_rows_and_not_the_request(pub
 def test_two_requests_of_one_backend_carry_one_fingerprint(hub: AudioLDM2) -> None:
     a, b = hub.generate([GenerationRequest(prompt=DOG, seconds=0.64), GenerationRequest(prompt=RAIN, seconds=1.0, steps=2)])
     assert a.fingerprint == b.fingerprint == hub.fingerprint(2)
+
+
+def test_a_folder_of_diffusers_is_compared_by_keys_and_shapes_before_anything_is_loaded(
+    public: Any, make: Make, tmp_path: Path
+) -> None:
+    assert set(make(public.folder).misfits().values()) == {""} and "text_encoder_2" in make(public.folder).misfits()
+    assert set(make(SHIPPED).misfits().values()) == {""}
+    copy = tmp_path / "copy"
+    shutil.copytree(public.folder, copy)
+    path = copy / "language_model" / "model.safetensors"
+    state = load_file(path)
+    (places,) = (key for key in state if key.endswith("wpe.weight"))  # of a language model with its head: under "transformer."
+    save_file({**state, places: torch.zeros(3, 3)}, path, {"format": "pt"})
+    other = load_file(copy / "vae" / "diffusion_pytorch_model.safetensors")
+    other.pop("decoder.conv_in.weight")
+    save_file(other, copy / "vae" / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+    told = {part: said for part, said in make(copy).misfits().items() if said}
+    assert set(told) == {"language_model", "vae"}
+    assert "wpe.weight is [3, 3] instead of" in told["language_model"] and "decoder.conv_in.weight" in told["vae"]

@@ -103,6 +103,13 @@ def test_pictures_and_videos_are_made_when_they_are_named_and_never_by_auto(app:
     assert {"stable-diffusion", "text-to-video"} & set(app.pool._auto) == set() and "nano" in app.pool._auto
 
 
-def test_show_tells_the_notes(loa: Loa) -> None:
-    told = json.loads(loa("models", "show", "fastspeech2", "--json").stdout)
+def test_show_tells_the_notes_and_which_sizes_are_estimates(loa: Loa) -> None:
+    fast, pictures, nano = loa.together(
+        ("models", "show", "fastspeech2", "--json"), ("models", "show", "stable-diffusion"), ("models", "show", "nano")
+    )
+    told = json.loads(fast.stdout)
     assert "Conformer variant" in told["notes"] and told["parity"] == "library"
+    assert {file["path"]: file["estimated"] for file in told["weights"]} == {"config.json": True, "vocab.json": True, "model": True}
+    unet = next(line for line in pictures.stdout.splitlines() if line.startswith("  unet/diffusion_pytorch_model"))
+    assert "3,438,167,540 bytes, sha256 19da7aaa4b880e59d56843f1fcb4dd9b599c28a1d9d9af7c1143057c8ffae9f1" in unet
+    assert "'about' is an estimate" in pictures.stdout and "estimate" not in nano.stdout
