@@ -118,21 +118,50 @@ def _describe(container: InputContainer) -> VideoInfo:
     claimed = max(stored, float(container.duration or 0) / 1e6)
     if claimed > MAX_SECONDS:
         raise MediaTooLarge(f"the video claims {claimed:.0f} s, the limit is {MAX_SECONDS:.0f} s; cut it")
-    seconds = stored or _measured_seconds(container, stream, fps)
+    seconds = stored or _measured_seconds(container, stream)
     return VideoInfo(seconds, fps, width, height, bool(container.streams.audio))
 
 
-def _measured_seconds(container: InputContainer, stream: VideoStream, fps: float) -> float:
-    """From the first to the end of the last packet: Matroska gives one duration for all streams, a browser's WEBM none."""
+def _measured_seconds(container: InputContainer, stream: VideoStream) -> float:
+    """Matroska gives one duration for all streams, a browser's WEBM none."""
+    first, last = _packet_span(container, stream)
+    return max(last - first, 0.0) if last > first else 0.0
+
+
+def picture_span(path: Path) -> tuple[float, float]:
+    """When the first picture begins on the container's clock, and for how long there are pictures, in seconds.
+
+    From the packets' times, nothing is decoded: from the first one shown to the end of the last one. All that belongs to a video's
+    picture (timeline, mix, mux) measures by this one clock.
+
+    Raises:
+        MissingMedia, UnreadableMedia (no video, no picture in it), MediaTooLarge (longer than the limit).
+    """
+    try:
+        with open_container(path) as container:
+            stream = picture_stream(container)
+            if stream is None:
+                raise UnreadableMedia("the file holds no video; give an MP4, MKV, WEBM or MOV file")
+            first, last = _packet_span(container, stream)
+    except MediaError:
+        raise
+    except Exception:  # as everywhere: decoders fail in many ways
+        raise UnreadableMedia("the video cannot be read; give a whole MP4, MKV, WEBM or MOV file") from None
+    if not last > first:
+        raise UnreadableMedia("the video holds no frame; give one with at least one picture")
+    return first, last - first
+
+
+def _packet_span(container: InputContainer, stream: VideoStream) -> tuple[float, float]:
     first, last = math.inf, -math.inf
-    base = float(stream.time_base or 0)
+    base, fps = float(stream.time_base or 0), float(stream.average_rate or stream.guessed_rate or 0)
     for packet in container.demux(stream):
-        if packet.pts is not None:
+        if packet.pts is not None and not packet.is_discard:  # an edit list may hide packets
             shown = float(packet.duration or 0) * base or (1 / fps if fps else 0.0)
             first, last = min(first, packet.pts * base), max(last, packet.pts * base + shown)
             if last - first > MAX_SECONDS:
                 raise MediaTooLarge(f"the video is longer than {MAX_SECONDS:.0f} s; cut it")
-    return max(last - first, 0.0) if last > first else 0.0
+    return first, last
 
 
 def frames_at(path: Path, times: Sequence[float]) -> list[np.ndarray]:
