@@ -20,7 +20,7 @@ export DIFFUSERS_DISABLE_REMOTE_CODE ?= 1
 export LANGSMITH_TRACING ?= false
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: install demo style check test smoke clean
+.PHONY: install demo style check test browser smoke clean
 
 install: $(READY)
 
@@ -52,6 +52,12 @@ check: install
 
 test: install
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+
+# The listening test in a real browser. Debian: apt-get install chromium chromium-driver
+browser: install
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+		{ echo "make browser needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)" >&2; exit 1; }
+	$(BIN)/python -m pytest -m browser
 
 # The main promise in half a minute: the same request twice gives the same bytes, and so does a replay.
 smoke: install
