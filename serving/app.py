@@ -519,6 +519,19 @@ def bench_nano(
     )
 
 
+def bench_bridge(pictures: Path, on_progress: Callable[[str, int, int], None]) -> dict[str, Any]:
+    """The figures of ``loa bench bridge``; the fit and the true sounds are training's.
+
+    Raises:
+        ConfigError: ``pictures`` does not hold those that are asked about.
+    """
+    from evaluation.crossing import run
+    from training.bridge import fit_bridge, read_captions
+
+    with TemporaryDirectory() as place:
+        return run(nano_folder(), pictures, read_captions(None), fit_bridge, synthesised, MediaStore(Path(place)), on_progress)
+
+
 class _PackageSounds:
     """A Debian package as judge J2 reads it; training knows how packages and sounds are opened."""
 

@@ -533,6 +533,23 @@ def bench_nano(
     print(table(figures))
 
 
+@bench.command("bridge")
+def bench_bridge(
+    pictures: Annotated[Path, typer.Argument(metavar="DIR", help="The stamps of Debian's tuxpaint-stamps-default, unpacked.")],
+    as_json: Json = False,
+) -> None:
+    """How much of pictures and sounds a bridge brings across, by the small model: beside words, and beside other inputs."""
+    if not pictures.is_dir():
+        raise Usage(f"bench bridge takes a folder, got '{pictures}'")
+    from serving.app import bench_bridge as run_bench
+
+    figures = run_bench(pictures, _lines())
+    if as_json:
+        _print_json(figures)
+    else:
+        _print_tree(figures)
+
+
 @bench.command("routing")
 def bench_routing(
     file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help='Rows such as {"say": "a dog", "tool": "generate_audio"}.')],
