@@ -41,14 +41,14 @@ def fbank(wave: Tensor) -> Tensor:
     return (power @ filterbank().T).clamp(min=torch.finfo(torch.float32).eps).log()
 
 
-@lru_cache(maxsize=1)
-def filterbank() -> Tensor:
-    """Triangles of height 1 on the mel scale, [128, 257]; do not write into it."""
+@lru_cache(maxsize=4)
+def filterbank(bins: int = BINS, fft: int = _FFT, rate: int = RATE, low_hz: float = _LOWEST, high_hz: float = RATE / 2) -> Tensor:
+    """Triangles of height 1 on the mel scale, [bins, fft // 2 + 1]; do not write into it."""
 
     # Single precision, as in torchaudio: the slopes of narrow triangles differ by 1e-5 from the exact ones.
-    low, high = (1127 * math.log(1 + hz / 700) for hz in (_LOWEST, RATE / 2))
-    edges = low + torch.arange(BINS + 2) * ((high - low) / (BINS + 1))
-    at = 1127 * (1 + torch.arange(_FFT // 2) * (RATE / _FFT) / 700).log()
+    low, high = (1127 * math.log(1 + hz / 700) for hz in (low_hz, high_hz))
+    edges = low + torch.arange(bins + 2) * ((high - low) / (bins + 1))
+    at = 1127 * (1 + torch.arange(fft // 2) * (rate / fft) / 700).log()
     rise = (at - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     fall = (edges[2:, None] - at) / (edges[2:] - edges[1:-1])[:, None]
     triangles = torch.minimum(rise, fall).clamp(min=0)
