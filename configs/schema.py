@@ -480,3 +480,136 @@ class BridgeConfig(_Config):
 def bridge_config(path: Path) -> BridgeConfig:
     """A YAML file of these fields. Raises ConfigError."""
     return read_yaml(path, BridgeConfig)
+
+
+# -- studies -----------------------------------------------------------------------------------------------------------
+
+LABEL = r"^[A-Za-z0-9][A-Za-z0-9 ._+=,()-]{0,63}$"
+
+
+class StudyPrompt(_Config):
+    """One thing that every backend of a study is asked for."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9 ._+=-]{0,127}$")
+    caption: str = Field(default="", max_length=4000)
+    reference: str | None = None  # a true sound of it: a file, or "procedural:CLASS:SEED", which training/synthesis.py draws
+    image: Path | None = None
+    video: Path | None = None
+    audio: Path | None = None  # a sound as part of what is asked
+    transcript: str | None = Field(default=None, max_length=4000)
+    loa: Path | None = None  # a stored Language of Audio (``loa generate --loa-out``), for backends with ``loa: reference``
+    seconds: float | None = Field(default=None, gt=0, le=3600)  # None: the study's
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> StudyPrompt:
+        if not (self.caption or self.image or self.video or self.audio or self.transcript):
+            raise ValueError(f"prompt '{self.id}' asks for nothing: give it a 'caption', 'transcript', 'image', 'video' or 'audio'")
+        return self
+
+
+class PromptTable(_Config):
+    """Prompts that lie in a file: our own CSV or JSONL, or a public data set as its authors lay it out."""
+
+    path: Path  # a file; of a data set: its table or the folder that holds it
+    layout: Literal["table", "audiocaps", "musiccaps", "ljspeech", "vggsound"] = "table"
+    audio: Path | None = None  # folder of the clips, the references; None: beside the table, where it is found
+    split: str | None = None  # rows of this split only, where the table has several
+    limit: int | None = Field(default=None, gt=0)  # so many of them, drawn by ``shuffle``; None: all
+    shuffle: int = Field(default=0, ge=0)  # seed of that draw
+
+
+class StudyBackend(_Config):
+    """A row of ``loa models list`` with one setting. Several may stand over one row: ``name`` tells them apart."""
+
+    name: str = Field(pattern=LABEL)
+    row: str | None = None  # None: ``name``
+    steps: int | None = Field(default=None, ge=1, le=1000)  # None, here and below: the backend's own default
+    guidance: float | None = Field(default=None, ge=0, le=100)
+    candidates: int = Field(default=1, ge=1, le=16)
+    negative: str = Field(default="", max_length=4000)
+    loa: Literal["own", "reference"] = "own"  # reference: made from the LOA of the prompt's ``loa`` file or true sound
+    options: dict[str, Any] = Field(default_factory=dict)  # laid over those of the row: ``{loa_mode: zeros}``
+
+    @property
+    def row_name(self) -> str:
+        return self.row or self.name
+
+
+class StudyConfig(_Config):
+    """A comparison: every prompt with every backend and every seed. The smallest form is name, prompts and backends."""
+
+    name: str = Field(pattern=LABEL)
+    about: str = ""  # a sentence or two over the report
+    prompts: tuple[StudyPrompt, ...] = ()
+    prompts_from: PromptTable | None = None  # instead of ``prompts``; ``prompts: FILE`` is short for it
+    backends: tuple[StudyBackend, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seconds: float = Field(default=5.12, gt=0, le=3600)
+    metrics: tuple[str, ...] = ()
+    protocol: dict[str, str | int | float | bool] = Field(default_factory=dict)  # said over every table, as given
+    threads: int = Field(default=1, ge=1, le=256)  # of each worker: part of what decides the bytes
+    rows: int = Field(default=8, ge=1, le=64)  # one batch bucket throughout (the backend's largest one up to this)
+    gpus: float = Field(default=0, ge=0, le=8)  # of each Ray worker: 0.5 puts two on one card
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("prompts"), str | os.PathLike | dict):
+            given = data["prompts"]
+            data = {key: value for key, value in data.items() if key != "prompts"}
+            data["prompts_from"] = given if isinstance(given, dict) else {"path": given}
+        return data
+
+    @field_validator("seeds")
+    @classmethod
+    def _are_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if any(not 0 <= seed < 2**63 for seed in seeds):
+            raise ValueError("seeds run from 0 to 2^63 - 1")
+        return seeds
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> StudyConfig:
+        if bool(self.prompts) == bool(self.prompts_from):
+            raise ValueError("'prompts' names what is asked for: a list of {id, caption}, or a file; give one of the two")
+        for what, names in (
+            ("prompts", [prompt.id for prompt in self.prompts]),
+            ("backends", [backend.name for backend in self.backends]),
+            ("seeds", [str(seed) for seed in self.seeds]),
+            ("metrics", list(self.metrics)),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+            if twice:
+                raise ValueError(f"'{what}' holds '{twice[0]}' twice; each needs a name of its own")
+        return self
+
+
+def study_config(given: str) -> StudyConfig:
+    """The study in the file ``given``, its paths made absolute from where it lies, or the shipped one of that name.
+
+    Raises:
+        ConfigError: no such study, or a field is wrong.
+    """
+    shipped = {p.name.removesuffix(".yaml"): p for p in (files("configs") / "studies").iterdir() if p.name.endswith(".yaml")}
+    if given in shipped:
+        return read_yaml(shipped[given], StudyConfig)
+    if not given.endswith((".yaml", ".yml")):
+        raise UnknownName("study", given, shipped)
+    path = Path(given)
+    return placed_study(read_yaml(path, StudyConfig), path.absolute().parent)
+
+
+def placed_study(study: StudyConfig, root: Path) -> StudyConfig:
+    """The study with every relative path taken from ``root``."""
+    table = study.prompts_from
+    if table is not None:
+        table = table.model_copy(update={n: root / p for n in ("path", "audio") if (p := getattr(table, n)) is not None})
+    prompts = tuple(placed_prompt(prompt, root) for prompt in study.prompts)
+    return study.model_copy(update={"prompts": prompts, "prompts_from": table})
+
+
+def placed_prompt(prompt: StudyPrompt, root: Path) -> StudyPrompt:
+    """The prompt with every relative path taken from ``root``."""
+    paths: dict[str, Any] = {n: root / p for n in ("image", "video", "audio", "loa") if (p := getattr(prompt, n)) is not None}
+    if prompt.reference is not None and not prompt.reference.startswith("procedural:"):
+        paths["reference"] = str(root / prompt.reference)
+    return prompt.model_copy(update=paths)
