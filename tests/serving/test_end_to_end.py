@@ -5,17 +5,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from tests.serving.conftest import Loa
+from tests.serving.conftest import Loa, Ran, command_in
 
 PICTURE = Path(__file__).parents[1] / "data" / "pictures" / "chelsea.jpg"
 DOG = ("generate", "a dog barks", "--seconds", "2", "--steps", "5", "--backend", "nano")
 
+pytestmark = pytest.mark.timeout(300)  # a process that makes ten sounds on a busy machine
+SUFFIXES = ("wav", "flac", "ogg", "mp3")
 GENERATE_KEYS = {
     "path", "id", "seconds", "sample_rate", "backend", "seed", "wall_seconds", "fingerprint", "request", "guard",
 }  # fmt: skip
@@ -25,97 +28,150 @@ MODEL_KEYS = {
 }  # fmt: skip
 
 
-def test_the_same_request_gives_the_same_bytes_and_another_seed_does_not(loa: Loa, folder: Path):
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        ran = loa(*DOG, "--seed", str(seed), "-o", f"{name}.wav")
-        assert ran.code == 0, ran.stderr
-    a, b, c = ((folder / f"{name}.wav").read_bytes() for name in "abc")
-    assert a == b
-    assert a != c
-    assert sorted(p.name for p in folder.iterdir()) == ["a.wav", "b.wav", "c.wav"]
+@dataclass(frozen=True)
+class Days:
+    """Two processes over one LOA_HOME: what the first left, the second finds. Each asks many things, since starting one is dear."""
+
+    folder: Path
+    first: dict[str, Ran]
+    second: dict[str, Ran]
+
+    def bytes(self, name: str) -> bytes:
+        return (self.folder / name).read_bytes()
 
 
-def test_the_sound_has_the_asked_length_and_says_so_in_json(loa: Loa, folder: Path):
-    ran = loa(*DOG, "--seed", "1", "-o", "dog.wav", "--json")
-    assert ran.code == 0, ran.stderr
-    assert set(ran.json) == GENERATE_KEYS
-    assert ran.json["path"] == str(folder / "dog.wav")
-    assert ran.json["id"].startswith("sha256:")
-    assert (ran.json["backend"], ran.json["seed"], ran.json["seconds"]) == ("nano", 1, 2.0)
-    assert ran.json["request"]["prompt"] == "a dog barks"
-    samples, rate = soundfile.read(folder / "dog.wav")
-    assert (len(samples), rate) == (2 * 16000, ran.json["sample_rate"])
+def asked(loa: Loa, commands: dict[str, tuple[str | Path, ...]]) -> dict[str, Ran]:
+    return dict(zip(commands, loa.together(*commands.values()), strict=True))
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory: pytest.TempPathFactory) -> Days:
+    loa = command_in(tmp_path_factory.mktemp("days"))
+    rain = ("--seconds", "1", "--steps", "2")
+    first = asked(
+        loa,
+        {
+            "a": (*DOG, "--seed", "1", "-o", "a.wav", "--json"),
+            "c": (*DOG, "--seed", "2", "-o", "c.wav"),
+            **{suffix: (*DOG, "--seed", "3", "-o", f"dog.{suffix}") for suffix in SUFFIXES},
+            "unnamed": (*DOG, "--json"),
+            "loa": ("generate", "rain", *rain, "--loa-out", "rain.loa", "-o", "rain.wav", "--json"),
+            "words": ("generate", "--transcript", "Good morning, everybody.", "-o", "hello.wav", "--json"),
+            "picture": ("chat", "Make the sound of this picture", "--attach", PICTURE, "--json"),
+            "turn": ("chat", "a dog barks, 1 second", "--thread", "t1", "--json"),
+        },
+    )
+    changed = bytearray((loa.folder / "a.wav").read_bytes())
+    changed[changed.index(b"data") + 5000] ^= 0x40
+    (loa.folder / "changed.wav").write_bytes(changed)
+    (loa.folder / "elsewhere.wav").write_bytes(changed.replace(b'"fingerprint":"sha256:', b'"fingerprint":"SHA256:'))
+    (loa.folder / "still.csv").write_text("0,0,0,0,0,0\n0,0,0,0,0,0\n")
+    second = asked(
+        loa,
+        {
+            "still": ("generate", "rain", "--imu", "still.csv", "-o", "d.wav"),  # first: no torch may have come yet
+            "b": (*DOG, "--seed", "1", "-o", "b.wav"),
+            **{suffix: ("replay", f"dog.{suffix}", "-o", f"again.{suffix}", "--json") for suffix in SUFFIXES},
+            "changed": ("replay", "changed.wav", "-o", "again-changed.wav", "--json"),
+            "elsewhere": ("replay", "elsewhere.wav", "-o", "again-elsewhere.wav"),
+            "loa": ("generate", "--loa", "rain.loa", *rain, "-o", "reused.wav", "--json"),
+            "speech": ("generate", "--transcript", "hello", "--loa-out", "no.loa", "-o", "e.wav"),
+            "turn": ("chat", "the same again, but another take", "--thread", "t1", "--json"),
+        },
+    )
+    return Days(loa.folder, first, second)
+
+
+def test_the_same_request_gives_the_same_bytes_in_another_process_and_another_seed_does_not(days: Days):
+    assert (days.first["a"].code, days.first["c"].code, days.second["b"].code) == (0, 0, 0), days.second["b"].stderr
+    assert days.bytes("a.wav") == days.bytes("b.wav")
+    assert days.bytes("a.wav") != days.bytes("c.wav")
+
+
+def test_nothing_but_what_was_asked_for_lies_in_the_folder(days: Days):
+    short = days.first["unnamed"].json["id"].removeprefix("sha256:")[:8]
+    pictured, turns = (
+        (Path(ran.json["media"][0]["path"]).name for ran in (days.first["picture"], days.first["turn"])),
+        days.second["turn"],
+    )
+    wanted = {"a.wav", "b.wav", "c.wav", "rain.loa", "rain.wav", "reused.wav", "hello.wav", "changed.wav", "elsewhere.wav", "still.csv"}
+    wanted |= {f"{name}.{suffix}" for name in ("dog", "again") for suffix in SUFFIXES} | {"again-changed.wav", "again-elsewhere.wav"}
+    wanted |= {f"a-dog-barks-{short}.wav", *pictured, *(Path(medium["path"]).name for medium in turns.json["media"])}
+    assert {path.name for path in days.folder.iterdir()} == wanted
+
+
+def test_the_sound_has_the_asked_length_and_says_so_in_json(days: Days):
+    told = days.first["a"].json
+    assert set(told) == GENERATE_KEYS
+    assert told["path"] == str(days.folder / "a.wav")
+    assert told["id"].startswith("sha256:")
+    assert (told["backend"], told["seed"], told["seconds"]) == ("nano", 1, 2.0)
+    assert told["request"]["prompt"] == "a dog barks"
+    samples, rate = soundfile.read(days.folder / "a.wav")
+    assert (len(samples), rate) == (2 * 16000, told["sample_rate"])
     assert np.abs(samples).max() > 0.01
-    assert not ran.json["guard"]["silent"]
+    assert not told["guard"]["silent"]
 
 
-def test_replay_gives_the_same_bytes_from_the_file_alone(loa: Loa, folder: Path):
-    suffixes = ("wav", "flac", "ogg", "mp3")
-    assert [ran.code for ran in loa.together(*((*DOG, "--seed", "3", "-o", f"dog.{suffix}") for suffix in suffixes))] == [0] * 4
-    for suffix, ran in zip(
-        suffixes, loa.together(*(("replay", f"dog.{suffix}", "-o", f"again.{suffix}", "--json") for suffix in suffixes)), strict=True
-    ):
-        assert ran.code == 0, ran.stderr
-        assert ran.json["identical"] is True
-        assert (folder / f"again.{suffix}").read_bytes() == (folder / f"dog.{suffix}").read_bytes()
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_replay_gives_the_same_bytes_from_the_file_alone(days: Days, suffix: str):
+    ran = days.second[suffix]
+    assert (days.first[suffix].code, ran.code) == (0, 0), ran.stderr
+    assert ran.json["identical"] is True
+    assert days.bytes(f"again.{suffix}") == days.bytes(f"dog.{suffix}")
 
 
-def test_replay_of_a_changed_file_says_that_it_was_changed(loa: Loa, folder: Path):
-    assert loa(*DOG, "-o", "dog.wav").code == 0
-    whole = bytearray((folder / "dog.wav").read_bytes())
-    place = whole.index(b"data") + 5000
-    whole[place] ^= 0x40
-    (folder / "dog.wav").write_bytes(whole)
-    ran = loa("replay", "dog.wav", "-o", "again.wav", "--json")
+def test_replay_of_a_changed_file_says_that_it_was_changed(days: Days):
+    ran = days.second["changed"]
     assert ran.code == 1
     assert ran.json["identical"] is False
     assert "the file was changed" in ran.stderr
+    assert days.bytes("again-changed.wav") == days.bytes("a.wav")
 
 
-def test_replay_elsewhere_says_that_the_machine_differs(loa: Loa, folder: Path):
-    assert loa(*DOG, "-o", "dog.wav").code == 0
-    (folder / "dog.wav").write_bytes((folder / "dog.wav").read_bytes().replace(b'"fingerprint":"sha256:', b'"fingerprint":"SHA256:'))
-    whole = bytearray((folder / "dog.wav").read_bytes())
-    whole[whole.index(b"data") + 5000] ^= 0x40
-    (folder / "dog.wav").write_bytes(whole)
-    ran = loa("replay", "dog.wav", "-o", "again.wav")
+def test_replay_elsewhere_says_that_the_machine_differs(days: Days):
+    ran = days.second["elsewhere"]
     assert ran.code == 1
     assert "is not the same here as where the file was made" in ran.stderr
 
 
-def test_without_output_the_file_is_named_by_prompt_and_id(loa: Loa, folder: Path):
-    ran = loa(*DOG, "--json")
-    assert ran.code == 0, ran.stderr
-    short = ran.json["id"].removeprefix("sha256:")[:8]
-    assert [p.name for p in folder.iterdir()] == [f"a-dog-barks-{short}.wav"]
-
-
-def test_a_transcript_goes_to_a_speech_backend(loa: Loa, folder: Path):
-    ran = loa("generate", "--transcript", "Good morning, everybody.", "-o", "hello.wav", "--json")
+def test_a_transcript_goes_to_a_speech_backend(days: Days):
+    ran = days.first["words"]
     assert ran.code == 0, ran.stderr
     assert ran.json["backend"] == "hibari"
     assert 0.8 < ran.json["seconds"] < 6
-    samples, rate = soundfile.read(folder / "hello.wav")
+    samples, rate = soundfile.read(days.folder / "hello.wav")
     assert rate == 24000
     assert np.sqrt(np.mean(samples**2)) > 0.01
 
 
-def test_a_picture_in_a_chat_is_answered_with_a_sound_that_exists(loa: Loa, folder: Path):
-    ran = loa("chat", "Make the sound of this picture", "--attach", PICTURE, "--json")
+def test_a_picture_in_a_chat_is_answered_with_a_sound_that_exists(days: Days):
+    ran = days.first["picture"]
     assert ran.code == 0, ran.stderr
     assert set(ran.json) == {"thread", "text", "media", "calls"}
     assert [call["tool"] for call in ran.json["calls"]] == ["generate_audio"]
     (medium,) = ran.json["media"]
     assert set(medium) == {"path", "id", "kind", "seconds"}
     assert soundfile.info(medium["path"]).duration == pytest.approx(medium["seconds"], abs=0.001)
-    assert Path(medium["path"]).parent == folder
+    assert Path(medium["path"]).parent == days.folder
 
 
-def test_a_thread_is_remembered_by_the_next_process(loa: Loa):
-    first = loa("chat", "a dog barks, 1 second", "--thread", "t1", "--json").json
-    second = loa("chat", "the same again, but another take", "--thread", "t1", "--json").json
+def test_a_thread_is_remembered_by_the_next_process(days: Days):
+    first, second = days.first["turn"].json, days.second["turn"].json
     assert len(first["media"]) == len(second["media"]) == 1
     assert first["media"][0]["id"] != second["media"][0]["id"]
+
+
+def test_a_written_loa_makes_the_sound_again_without_its_words(days: Days) -> None:
+    assert days.first["loa"].code == 0 and (days.folder / "rain.loa").stat().st_size > 2_000  # 8 x 128 numbers
+    again, speech = days.second["loa"], days.second["speech"]
+    assert again.code == 0 and again.json["request"]["loa"] and not again.json["request"]["prompt"]
+    assert speech.code == 2 and "Language of Audio" in speech.stderr and not (days.folder / "no.loa").exists()
+
+
+def test_a_motion_that_does_not_move_is_refused_before_torch(days: Days) -> None:
+    still = days.second["still"]
+    assert still.code == 2 and "does not move" in still.stderr and not (days.folder / "d.wav").exists() and not still.heavy
 
 
 def test_a_conversation_from_stdin_answers_line_by_line(loa: Loa):
@@ -146,12 +202,12 @@ def test_the_doctor_finds_nothing_wrong_and_hears_a_first_sound(loa: Loa):
     assert {"python", "packages", "torch", "first sound", "nano", "hibari"} <= {c["what"] for c in ran.json["checks"]}
 
 
-def test_the_public_face_makes_the_same_sound_as_the_command(loa: Loa, folder: Path, tmp_path: Path, monkeypatch):
+def test_the_public_face_makes_the_same_request_as_the_command(days: Days, tmp_path: Path, monkeypatch):
     import loa as public
 
     monkeypatch.setenv("LOA_HOME", str(tmp_path / "home"))
     made = public.generate("a dog barks", seconds=2, steps=5, seed=1, backend="nano")
-    told = loa(*DOG, "--seed", "1", "--json").json
+    told = days.first["a"].json
     assert made.request.model_dump(mode="json") == told["request"]
     assert made.seconds == told["seconds"] == 2.0
 
@@ -174,19 +230,6 @@ def test_ctrl_c_leaves_with_130_and_no_file(loa: Loa, folder: Path):
     assert started.returncode == 130
     assert errors == "loa: stopped; nothing half-written is left\n"
     assert list(folder.iterdir()) == []
-
-
-def test_a_written_loa_makes_the_sound_again_without_its_words(loa: Loa) -> None:
-    first = loa("generate", "rain", "--seconds", "1", "--steps", "2", "--loa-out", "rain.loa", "-o", "a.wav", "--json")
-    assert first.code == 0 and (loa.folder / "rain.loa").stat().st_size > 2_000  # 8 x 128 numbers
-    again = loa("generate", "--loa", "rain.loa", "--seconds", "1", "--steps", "2", "-o", "b.wav", "--json")
-    assert again.code == 0 and again.json["request"]["loa"]
-    speech = loa("generate", "--transcript", "hello", "--loa-out", "no.loa", "-o", "c.wav")
-    assert speech.code == 2 and "Language of Audio" in speech.stderr and not (loa.folder / "no.loa").exists()
-    motion = loa.folder / "imu.csv"
-    motion.write_text("0,0,0,0,0,0\n0,0,0,0,0,0\n")
-    refused = loa("generate", "rain", "--imu", motion, "-o", "d.wav")
-    assert refused.code == 2 and "does not move" in refused.stderr and not (loa.folder / "d.wav").exists() and not refused.heavy
 
 
 def test_an_interrupt_that_a_library_swallows_still_stops_the_sound(loa: Loa, folder: Path):
