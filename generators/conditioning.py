@@ -94,15 +94,7 @@ class NanoConditioner:
         self._labeller.load()
 
     def conditions(self, request: GenerationRequest) -> Conditions:
-        (words, named), heard = self._words(request), self._heard(request)
-        text = self._read(words)
-        loa = self._loa(named)
-        if not words:  # a stored LOA alone: the text says nothing, and does not say "wind"
-            text = text.null()
-        if heard:
-            truth = torch.stack([c.states for c in heard]).mean(0)
-            states = (truth + loa.states) / 2 if request.prompt else truth
-            loa = Condition("loa", states, loa.mask)
+        loa, text, words = self._said(request)
         given = stored_parts(request)
         if given:
             loa = fitting(blend([(self._stored(ref), weight) for ref, weight in given]), loa)
@@ -114,6 +106,19 @@ class NanoConditioner:
         if self._loa_mode == "zeros":
             loa = null_loa = loa.null()
         return Conditions(loa, text, null_loa, null_text, words)
+
+    def _said(self, request: GenerationRequest) -> tuple[Condition, Condition, str]:
+        """LOA and text of what is asked for, and in words what was understood."""
+        (words, named), heard = self._words(request), self._heard(request)
+        text = self._read(words)
+        loa = self._loa(named)
+        if not words:  # a stored LOA alone: the text says nothing, and does not say "wind"
+            text = text.null()
+        if heard:
+            truth = torch.stack([c.states for c in heard]).mean(0)
+            states = (truth + loa.states) / 2 if request.prompt else truth
+            loa = Condition("loa", states, loa.mask)
+        return loa, text, words
 
     def scores(self, sounds: Sequence[Audio], known: Conditions) -> list[float]:
         if known.words:
@@ -129,12 +134,12 @@ class NanoConditioner:
     def _loa(self, words: str) -> Condition:
         """What GPT-2 writes after a text."""
 
-        def write() -> Condition:
-            text = self._read(words)
-            with torch.no_grad():
-                return self._writer()(Condition("clap", pool(text)[:, None], torch.ones(1, 1, dtype=torch.bool)), text)
+        return self._cache.get(("loa", words), lambda: self._written(self._read(words)))
 
-        return self._cache.get(("loa", words), write)
+    @torch.no_grad()
+    def _written(self, text: Condition) -> Condition:
+        """LOA after text states; their mean stands in CLAP's place."""
+        return self._writer()(Condition("clap", pool(text)[:, None], torch.ones(1, 1, dtype=torch.bool)), text)
 
     def _words(self, request: GenerationRequest) -> tuple[str, str]:
         """What the U-Net reads and what GPT-2 reads: the prompt, and what pictures, video and sounds show, in words.

@@ -444,7 +444,7 @@ def doctor(as_json: Json = False) -> None:
 
 @cli.command()
 def train(
-    stage: Annotated[str, typer.Argument(help="audiomae, vae, vocoder, tower, latent, translator, joint; all; or bridge.")],
+    stage: Annotated[str, typer.Argument(help="audiomae, vae, vocoder, tower, latent, translator, joint; all; or bridge, signal.")],
     config: Annotated[str, typer.Option("--config", metavar="FILE", help="A recipe: a YAML file, or nano-cpu, nano-gpu, ...")],
     data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Clips that 'python -m training.data' made.")] = None,
     recordings: Annotated[Path | None, typer.Option("--recordings", metavar="DIR", help="Make missing clips of these.")] = None,
@@ -459,26 +459,38 @@ def train(
     """Train one stage of a recipe, or all of them and write the checkpoint with its card.
 
     'bridge' fits the way from ImageBind to AudioLDM 2; its --config names captions, examples and the two encoders' folders.
+    'signal' trains a language model with media before it and sounds behind it: signal-input, signal-output, signal-instruct.
     """
     from configs.registry import UnknownName
-    from configs.schema import STAGES, train_config
+    from configs.schema import SIGNAL_STAGES, STAGES, signal_config, train_config
 
     if stage == "bridge":
         _train_bridge(Path(config), output or Path("bridge.safetensors"), as_json)
         return
-    if stage not in (*STAGES, "all"):
-        raise UnknownName("stage", stage, (*STAGES, "all", "bridge"))
+    if stage not in (*STAGES, "all", *SIGNAL_STAGES):
+        raise UnknownName("stage", stage, (*STAGES, "all", "bridge", *SIGNAL_STAGES))
     _must_exist([soundfont] if soundfont else [])
-    recipe = train_config(config).placed(data=data, recordings=recordings, soundfont=soundfont, work=work, out=output)
-    _quieten()
-    from training.stages import Recipe
+
+    def log(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
 
     with _bar("training") as on_progress:
 
         def notify(name: str, share: float) -> None:
             on_progress(SimpleNamespace(step=share, of=1.0, stage=name))
 
-        told = Recipe(recipe, resume, lambda line: print(line, file=sys.stderr, flush=True), notify).run(stage)
+        if stage in SIGNAL_STAGES:
+            wanted = signal_config(config).placed(recordings=recordings, work=work, out=output)
+            _quieten()
+            from training.signal import SignalTraining
+
+            told = SignalTraining(wanted, resume, log, notify).run(stage.removeprefix("signal").removeprefix("-") or "all")
+        else:
+            recipe = train_config(config).placed(data=data, recordings=recordings, soundfont=soundfont, work=work, out=output)
+            _quieten()
+            from training.stages import Recipe
+
+            told = Recipe(recipe, resume, log, notify).run(stage)
     if as_json:
         _print_json(told)
         return

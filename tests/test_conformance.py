@@ -27,7 +27,16 @@ TINY_ENCODERS = {"imagebind": tiny_imagebind, "audiomae": tiny_audiomae, "clap":
 TINY = {"tiny-nano": tiny_nano, "tiny-audioldm2": tiny_audioldm2}
 # Rows that differ from another one by their weights alone, which are not here; and one whose small files are not so small.
 TWINS = dict.fromkeys(
-    ("audioldm-m", "audioldm-l", "audioldm2-large", "audioldm2-music", "audioldm2-48k", "audioldm2-speech-ljspeech", "tango2"),
+    (
+        "nano-signal",
+        "audioldm-m",
+        "audioldm-l",
+        "audioldm2-large",
+        "audioldm2-music",
+        "audioldm2-48k",
+        "audioldm2-speech-ljspeech",
+        "tango2",
+    ),
     pytest.mark.slow,
 )
 # Backend -> what writes a small official folder, and the options that go with its size.

@@ -1,0 +1,394 @@
+"""The stages `signal-input`, `signal-output` and `signal-instruct`: NExT-GPT's three, at nano's size.
+
+1. encoding side: the input projectors learn to be read; the model names what it is shown (cross-entropy).
+2. decoding side: captions to signal tokens, whose hidden states the output projector turns into the caption's text states:
+   cross-entropy, the distance to those states, and optionally the error of the frozen U-Net that reads them.
+3. instruction: media and words to signals; low-rank adapters join (Hu et al. 2021).
+
+The language model, the encoders and the U-Net stay as they are. Losses are those of the authors' code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from configs.registry import ConfigError
+from configs.schema import SignalConfig, SignalStage
+from encoders.base import Condition
+from encoders.clap import AudioLabeller
+from encoders.image import ImageLabeller
+from encoders.signal_lm import SIGNALS, SignalLM, SignalSize, config_of
+from encoders.smollm import END, build, stored_tokenizer
+from encoders.text import SentenceEncoder, pool
+from media.audio import Audio, read_audio
+from media.refs import MediaError, write_whole
+from training.bridge import ridge
+from training.captions import phrases
+from training.data import SAMPLE_RATE, SAMPLES, SECONDS, recordings, split_of
+from training.lessons import Lesson, School
+from training.loop import Log, Loop, averaged, check_same, finished, quiet, save_whole, settings_of, train
+from training.sights import Sights
+from training.synthesis import CLASSES
+
+IGNORED = -100  # a token that is read and not learned
+STAGES = ("input", "output", "instruct")
+PARTS: dict[str, tuple[str, ...]] = {"input": ("inputs",), "output": ("heads", "output"), "instruct": ("heads", "output", "lora")}
+NEEDS: dict[str, tuple[str, ...]] = {"input": (), "output": (), "instruct": ("input", "output")}
+
+
+# -- losses ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Lessons as tensors: ids and targets [B, L], media in reading order, and where signals stand: [S, 8] columns of [S] rows."""
+
+    ids: Tensor
+    targets: Tensor
+    media: tuple[tuple[str, Tensor], ...]
+    rows: Tensor
+    columns: Tensor
+    heard: tuple[str, ...]  # [S]
+
+
+def batch_of(model: SignalLM, lessons: Sequence[Lesson]) -> Batch:
+    """Rows padded on the right; what is learned is the answer and its end."""
+    signals = list(range(model.first_signal, model.first_signal + len(SIGNALS)))
+    ids, targets, rows, columns = [], [], [], []
+    for row, lesson in enumerate(lessons):
+        asked = model.asked(lesson.said, len(lesson.media))
+        answer = signals if lesson.heard else model.ids(lesson.answer)
+        if lesson.heard:
+            rows.append(row)
+            columns.append([len(asked) + k for k in range(len(SIGNALS))])
+        ids.append([*asked, *answer, END])
+        targets.append([IGNORED] * len(asked) + [*answer, END])
+    media = tuple((kind, torch.from_numpy(vector)) for lesson in lessons for kind, vector in lesson.media)
+    heard = tuple(lesson.heard for lesson in lessons if lesson.heard)
+    places = torch.tensor(rows, dtype=torch.long), torch.tensor(columns, dtype=torch.long)
+    return Batch(filled(ids, END), filled(targets, IGNORED), media, *places, heard)
+
+
+def filled(lines: Sequence[Sequence[int]], fill: int) -> Tensor:
+    """Lines of numbers as one table, filled up on the right."""
+    longest = max(map(len, lines))
+    return torch.tensor([[*line, *[fill] * (longest - len(line))] for line in lines])
+
+
+def language_loss(model: SignalLM, states: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of the next token over the tokens that are learned; states [B, L, W]."""
+    following = targets[:, 1:]
+    learned = following != IGNORED
+    return F.cross_entropy(model.logits(states[:, :-1][learned]), following[learned])
+
+
+def alignment_loss(made: Tensor, real: Tensor, wanted: Condition) -> dict[str, Tensor]:
+    """How far a condition [S, Q, D] with logits ``real`` [S, Q] is from text states.
+
+    ``align``: the mean length of the difference over real positions (NExT-GPT's ||proj - text||), in units of the states' own length;
+    ``sentence``: 1 - cosine of the pooled vectors, which GPT-2 reads; ``length``: of telling real positions.
+    """
+    mask, queries = wanted.mask, made.shape[1]
+    assert mask.shape[1] == queries
+    away = (made - wanted.states).norm(dim=-1) / wanted.states.norm(dim=-1).clamp(min=1e-3)
+    cosine = F.cosine_similarity(pool(Condition("t5", made, mask)), pool(wanted), dim=-1)
+    return {
+        "align": away[mask].mean(),
+        "sentence": (1 - cosine).mean(),
+        "length": F.binary_cross_entropy_with_logits(real, mask.float()),
+    }
+
+
+# -- what is read once -------------------------------------------------------------------------------------------------
+
+
+class Texts:
+    """Text states of what is to be heard, cut to the projector's positions; each text is read once."""
+
+    def __init__(self, queries: int) -> None:
+        self.queries, self.encoder = queries, SentenceEncoder()
+        self.known: dict[str, Condition] = {}
+
+    def __call__(self, texts: Sequence[str]) -> Condition:
+        for text in texts:
+            if text not in self.known:
+                read = self.encoder.tokens([text])
+                if int(read.mask.sum()) > self.queries:
+                    raise ConfigError(f"'{text}' has {int(read.mask.sum())} tokens, and 'queries' is {self.queries}; make it larger")
+                self.known[text] = Condition("t5", read.states[:, : self.queries], read.mask[:, : self.queries])
+        rows = [self.known[text] for text in texts]
+        return Condition("t5", torch.cat([r.states for r in rows]), torch.cat([r.mask for r in rows]))
+
+
+def heard_clips(folder: Path | None, each: int, on_log: Log) -> dict[str, Tensor]:
+    """Vectors [N, 384] of sounds by class: ``each`` procedural clips of training's seeds, and recordings of its take families.
+
+    Args:
+        folder: where ``python -m training.recordings`` put them; None: procedural clips alone.
+    """
+    ears, rows = AudioLabeller(), dict[str, list[Tensor]]()
+    for index, (name, make) in enumerate(CLASSES.items()):
+        clips = [make(np.random.default_rng([index, seed]), SECONDS)[:SAMPLES] for seed in range(each)]
+        rows[name] = [ears.encode([Audio(clip[None], SAMPLE_RATE)]).states[0, 0] for clip in clips]
+    taken: dict[str, int] = {}
+    for row in recordings() if folder is not None else []:
+        name = str(row["category"]).replace(" ", "_") if str(row["category"]).replace(" ", "_") in CLASSES else str(row["category"])
+        if split_of(str(row["take"])) != "train" or taken.get(name, 0) >= each or name not in phrases():
+            continue
+        assert folder is not None
+        try:
+            sound = read_audio(folder / str(row["file"]))
+        except MediaError:
+            continue
+        taken[name] = taken.get(name, 0) + 1
+        rows.setdefault(name, []).append(ears.encode([sound]).states[0, 0])
+    on_log(f"heard {sum(map(len, rows.values()))} clips of {len(rows)} sounds")
+    return {name: torch.stack(vectors) for name, vectors in rows.items()}
+
+
+def starting_weights(model: SignalLM, names: Sequence[str], vectors: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a linear map that carries vectors of names [N, D] to the mean embedding of the names' tokens.
+
+    Where training begins: a picture then already looks a little like its name. Ridge regression (training.bridge).
+    """
+    table = model.lm.token_embd.weight.float()
+    wanted = torch.stack([table[torch.tensor(model.ids(" " + name))].mean(0) for name in names])
+    x = torch.from_numpy(vectors)
+    weight = ridge(x, wanted).weight.T
+    return weight, wanted.mean(0) - weight @ x.mean(0)
+
+
+# -- the stages --------------------------------------------------------------------------------------------------------
+
+
+class SignalTraining:
+    """One recipe: its stages, each in a folder of its own under ``work``, and the checkpoint that they end with."""
+
+    def __init__(
+        self,
+        config: SignalConfig,
+        resume: bool = False,
+        on_log: Log = quiet,
+        on_progress: Callable[[str, float], None] = lambda stage, share: None,
+    ) -> None:
+        self.config, self.resume, self.on_log, self.on_progress = config, resume, on_log, on_progress
+        self.size = SignalSize(**config.model.model_dump())
+
+    def run(self, stage: str) -> dict[str, Any]:
+        """Train ``input``, ``output`` or ``instruct``; ``all`` trains what is missing of the three and writes the checkpoint.
+
+        Raises:
+            ConfigError: a stage that is needed is missing, or a state of other settings lies there.
+        """
+        stages = [stage] if stage != "all" else list(STAGES)
+        self._check(stages)
+        for name in stages:
+            if not finished(self.folder(name)):
+                self._train(name)
+        told = {name: json.loads((self.folder(name) / "done.json").read_text()) for name in stages}
+        if stage == "all":
+            self.export()
+        return {"stages": told, "work": str(self.work)} | ({"checkpoint": str(self.out)} if stage == "all" else {})
+
+    def export(self) -> None:
+        """``config.json`` and, last, ``model.safetensors``."""
+        model = self.model("instruct")
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_whole(self.out / "config.json", config_of(self.size, recipe=self.config.name).encode())
+        write_whole(self.out / "model.safetensors", save(model.trained()))
+
+    def _check(self, stages: Sequence[str]) -> None:
+        for stage in stages:
+            if (self.folder(stage) / "state.pt").exists():
+                if not self.resume:
+                    raise ConfigError(f"{self.folder(stage)} holds a state already: go on with --resume, or give another --work folder")
+                check_same(self.folder(stage), settings_of(self._loop(stage)))
+            missing = [need for need in NEEDS[stage] if need not in stages and not finished(self.folder(need))]
+            if missing:
+                raise ConfigError(
+                    f"'signal-{stage}' needs 'signal-{missing[0]}', which {self.work} does not hold; "
+                    f"'loa train signal-{missing[0]}' makes it"
+                )
+        if self.config.recordings is not None and not self.config.recordings.is_dir():
+            raise ConfigError(
+                f"no folder {self.config.recordings}; 'python -m training.recordings {self.config.recordings}' fetches them"
+            )
+
+    @property
+    def work(self) -> Path:
+        assert self.config.work is not None
+        return self.config.work
+
+    @property
+    def out(self) -> Path:
+        assert self.config.out is not None
+        return self.config.out
+
+    def folder(self, stage: str) -> Path:
+        return self.work / f"signal-{stage}"
+
+    def _section(self, stage: str) -> SignalStage:
+        section: SignalStage = getattr(self.config, stage)
+        return section
+
+    def _loop(self, stage: str) -> Loop[SignalStage]:
+        about: dict[str, object] = {"stage": stage, "model": self.config.model.model_dump(), "clips": self.config.clips}
+        return Loop(self._section(stage), about, self.on_log, partial(self.on_progress, stage))
+
+    # -- parts ---------------------------------------------------------------------------------------------------------
+    @cached_property
+    def school(self) -> School:
+        path = self.work / "heard.safetensors"
+        if not path.is_file():
+            self.work.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            save_file(heard_clips(self.config.recordings, self.config.clips, self.on_log), part)
+            part.replace(path)
+        heard = {name: vectors.numpy() for name, vectors in load_file(path).items()}
+        return School(Sights(*self._labels), heard)
+
+    @cached_property
+    def _labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Names of labels as vectors [1000, 384], and the classifier's last layer [1000, 1280]."""
+        eyes = ImageLabeller()
+        return SentenceEncoder().sentences(list(eyes.names)), eyes.classifier()
+
+    def model(self, stage: str) -> SignalLM:
+        """The model as ``stage`` left it, adapter included."""
+        model = self._untrained()
+        if stage == "instruct":
+            averaged(self.folder("input"), self._modules(model, PARTS["input"]), "signal")
+            self._adapt(model)
+        averaged(self.folder(stage), self._modules(model, PARTS[stage]), "signal")
+        return model
+
+    def _untrained(self) -> SignalLM:
+        torch.manual_seed(0)
+        model = SignalLM(build(self.config.cache), stored_tokenizer(self.config.cache), self.size)
+        names = ImageLabeller().names
+        weight, bias = starting_weights(model, [name.split(",")[0] for name in names], self._labels[0])
+        for linear in model.inputs.values():
+            assert isinstance(linear, nn.Linear)
+            linear.weight.data.copy_(weight)
+            linear.bias.data.copy_(bias)
+        model.labels.copy_(torch.from_numpy(self._labels[0]))
+        return model
+
+    def _adapt(self, model: SignalLM) -> None:
+        first = model.lm.shape.layers - self.config.layers
+        for name, linear in model.lm.linears():
+            if ".attn_" in name and int(name.split(".")[1]) >= first:
+                linear.adapt(self.config.rank)
+
+    def _modules(self, model: SignalLM, parts: Sequence[str]) -> nn.ModuleDict:
+        """What a stage trains: shares its parameters with ``model``."""
+        modules: dict[str, nn.Module] = {}
+        for part in parts:
+            if part == "heads":
+                modules[part] = nn.ParameterList([model.heads])
+            elif part == "lora":
+                pairs = [
+                    p for _, linear in model.lm.linears() if linear.a is not None and linear.b is not None for p in (linear.a, linear.b)
+                ]
+                modules[part] = nn.ParameterList(pairs)
+            else:
+                modules[part] = model.get_submodule(part)
+        return nn.ModuleDict(modules)
+
+    @cached_property
+    def _diffusion(self) -> Callable[[Tensor, Sequence[str], Condition, int], Tensor | None]:
+        """The frozen generator's error on clips of what is to be heard; None where no row names a class alone."""
+        from training.signal_diffusion import FrozenNano
+
+        nano = FrozenNano()
+        latents = nano.latents(self.config.clips)
+
+        def loss(made: Tensor, heard: Sequence[str], wanted: Condition, number: int) -> Tensor | None:
+            rows = [row for row, text in enumerate(heard) if text in latents]
+            if not rows:
+                return None
+            clips = torch.stack([latents[heard[row]][number % len(latents[heard[row]])] for row in rows])
+            return nano.loss(Condition("t5", made[rows], wanted.mask[rows]), clips, number)
+
+        return loss
+
+    # -- training ------------------------------------------------------------------------------------------------------
+    def _train(self, stage: str) -> None:
+        model = self._untrained()
+        model.requires_grad_(False)
+        if stage == "instruct":
+            for earlier in ("input", "output"):
+                averaged(self.folder(earlier), self._modules(model, PARTS[earlier]), "signal")
+            self._adapt(model)
+        modules = self._modules(model, PARTS[stage]).requires_grad_(True)
+        batches = self._batches(stage, model)
+        texts, config, top = Texts(self.size.queries), self._section(stage), model.lm.shape.layers
+        diffusion = self._diffusion if config.diffusion else None
+
+        def loss(number: int) -> dict[str, Tensor]:
+            batch, x, below = batches(number)
+            states = model.normed(model.through(x, below, top))
+            spoken = max(1, int(len(states) * config.spoken))
+            values = {"language": language_loss(model, states[:spoken], batch.targets[:spoken])}
+            total = values["language"]
+            if batch.heard:
+                signalled = states[batch.rows[:, None], batch.columns]
+                made, real = model.output(signalled, model.signals.expand(len(signalled), -1, -1))
+                assert real is not None
+                wanted = texts(batch.heard)
+                aligned = alignment_loss(made, real, wanted)
+                values |= aligned
+                total = total + aligned["align"] + aligned["sentence"] + 0.3 * aligned["length"]
+                if diffusion is not None and (denoising := diffusion(made, batch.heard, wanted, number)) is not None:
+                    values["diffusion"] = denoising
+                    total = total + config.diffusion * denoising
+            return values | {"loss": total}
+
+        groups = [{"params": list(modules.parameters())}]
+        train(nn.ModuleDict({"signal": modules}), loss, self._loop(stage), self.folder(stage), groups=groups)
+
+    def _batches(self, stage: str, model: SignalLM) -> Callable[[int], tuple[Batch, Tensor, int]]:
+        """Step -> its lessons, their rows [B, L, W] in the language model, and below which layer those lie.
+
+        The input projectors are reached through all layers. The later stages train nothing below the layers that carry adapters
+        (all, in the second), so what comes out below is computed once for a pool of lessons, and kept.
+        """
+        config, school = self._section(stage), self.school
+        draws = {"input": school.encoding, "output": school.decoding, "instruct": school.instruction}[stage]
+        kind = model.lm.token_embd.weight.dtype
+
+        def drawn(number: int) -> Batch:
+            draw = np.random.default_rng([STAGES.index(stage), number])
+            return batch_of(model, [draws(draw) for _ in range(config.batch)])
+
+        def embedded(batch: Batch) -> Tensor:
+            return model.embedded(batch.ids, batch.media).to(kind)
+
+        if stage == "input":
+            return lambda number: ((batch := drawn(number)), embedded(batch), 0)
+        below = model.lm.shape.layers - (self.config.layers if stage == "instruct" else 0)
+        pool = [drawn(number) for number in range(-(-config.lessons // config.batch))]
+        path = self.folder(stage) / "pool.pt"
+        if not path.is_file():
+            with torch.no_grad():
+                save_whole([model.through(embedded(batch), 0, below) for batch in pool], path)
+            self.on_log(f"{stage}: {len(pool) * config.batch} lessons read up to layer {below}")
+        rows = torch.load(path, weights_only=True)
+
+        def picked(number: int) -> tuple[Batch, Tensor, int]:
+            epoch, at = divmod(number, len(pool))
+            k = int(np.random.default_rng([epoch, 7]).permutation(len(pool))[at])
+            return pool[k], rows[k], below
+
+        return picked
