@@ -261,8 +261,10 @@ class SignalTraining:
     @cached_property
     def _labels(self) -> tuple[np.ndarray, np.ndarray]:
         """Names of labels as vectors [1000, 384], and the classifier's last layer [1000, 1280]."""
-        eyes = ImageLabeller()
-        return SentenceEncoder().sentences(list(eyes.names)), eyes.classifier()
+        eyes, path = ImageLabeller(), self.work / "labels.pt"
+        if not path.is_file():
+            save_whole(torch.from_numpy(SentenceEncoder().sentences(list(eyes.names))), path)
+        return torch.load(path, weights_only=True).numpy(), eyes.classifier()
 
     def model(self, stage: str) -> SignalLM:
         """The model as ``stage`` left it, adapter included."""

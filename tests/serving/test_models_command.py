@@ -18,7 +18,16 @@ KEYS = {
     *("parameters", "kind", "parity"),
 }
 KNOWN = {
-    *("nano", "hibari", "audioldm2", "audioldm2-large", "audioldm2-music", "audioldm2-speech-gigaspeech", "audioldm2-speech-ljspeech"),
+    *(
+        "nano",
+        "nano-signal",
+        "hibari",
+        "audioldm2",
+        "audioldm2-large",
+        "audioldm2-music",
+        "audioldm2-speech-gigaspeech",
+        "audioldm2-speech-ljspeech",
+    ),
     *("audioldm2-48k", "audioldm2-16k-t5", "audioldm-s", "audioldm-m", "audioldm-l", "musicldm", "tango", "tango2", "tangoflux"),
     *("make-an-audio", "make-an-audio-2", "musicgen-small", "musicgen-medium", "musicgen-large", "musicgen-melody", "musicgen-stereo"),
     *("audiogen-medium", "riffusion", "fastspeech2", "stable-audio-open", "stable-audio-3", "ace-step", "mousai", "melody", "musiclm"),
