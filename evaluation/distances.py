@@ -206,8 +206,8 @@ def spread(vectors: np.ndarray) -> float:
     return float(1 - ((x.sum(0) ** 2).sum() - (x**2).sum()) / (count * (count - 1)))
 
 
-def duplicate_share(vectors: np.ndarray, groups: Sequence[str], threshold: float = 0.999) -> float:
-    """Share of vectors [N, D] that have a near twin (cosine above ``threshold``) among those of *another* group (prompt).
+def twins(vectors: np.ndarray, groups: Sequence[str], threshold: float = 0.999) -> np.ndarray:
+    """Which of [N, D] have a near twin (cosine above ``threshold``) among those of *another* group (prompt): bool [N].
 
     A system that answers different prompts with one sound scores well where only sets are compared.
     """
@@ -215,4 +215,4 @@ def duplicate_share(vectors: np.ndarray, groups: Sequence[str], threshold: float
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-8)
     _, member = np.unique(np.asarray(groups), return_inverse=True)
     close = (x @ x.T > threshold) & (member[:, None] != member[None])
-    return float(close.any(1).mean())
+    return np.asarray(close.any(1))

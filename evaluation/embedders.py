@@ -54,7 +54,7 @@ class Embedder(Protocol):
     """
 
     name: str
-    sample_rate: int  # Hz
+    sample_rate: int  # Hz; 0: the file's own
     window: str  # which part of a clip it hears, for the protocol
     classes: str  # what its logits mean: "softmax", "sigmoid" (classes that do not exclude each other), or "" for none
 
@@ -186,7 +186,8 @@ def _opened(clips: Sequence[Clip], missing: dict[str, list[Embedder]]) -> Iterat
             whole = read_audio(clip.path, mono=True)
         except MediaError as error:
             return {}, str(error)
-        return {rate: resample(whole, rate) for rate in {each.sample_rate for each in missing[clip.sha256]}}, ""
+        rates = {each.sample_rate for each in missing[clip.sha256]}
+        return {rate: resample(whole, rate) if rate else whole for rate in rates}, ""
 
     batches = [clips[start : start + ROWS] for start in range(0, len(clips), ROWS)]
     with ThreadPoolExecutor(WORKERS) as pool:

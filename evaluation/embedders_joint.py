@@ -1,4 +1,4 @@
-"""Embedders whose space holds words too: LAION's CLAP, and nano's own small tower, which needs no download.
+"""Embedders whose space holds words or pictures too: CLAP, ImageBind, and nano's own small tower, which needs no download.
 
 They wrap encoders of the floor below and add what metrics ask for. nano's tower is the one that the shipped model reads with, and is no
 judge of it (that is evaluation/judge.py): its figures carry its name and stand beside no published ones.
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from encoders.clap import AudioLabeller
+    from encoders.imagebind import ImageBind
     from encoders.laion_clap import LaionClap
 
 ROWS = 8
@@ -130,4 +131,48 @@ class Clap:
     def words(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors [N, 512]."""
         found: np.ndarray = self._clap.encode(list(texts)).states[:, 0].numpy()
+        return found
+
+
+class ImageBindSound:
+    """``imagebind``: Meta's, from ``LOA_HOME/checkpoints/imagebind``; the score of a picture or video and a sound is their cosine.
+
+    av-benchmark prints it times 100, HunyuanVideo-Foley as it is; here as it is.
+    """
+
+    name = "imagebind"
+    sample_rate = 16_000
+    window = "three clips of 2 s, spread evenly, their vectors averaged"
+    classes = ""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        from encoders.imagebind import ImageBind
+
+        self._bind: ImageBind = ImageBind(folder)
+
+    @cached_property
+    def digest(self) -> str:
+        from encoders.imagebind import WEIGHTS, WHERE
+
+        files = [path for suffix in (".safetensors", ".pth") if (path := self._bind.folder / f"{WEIGHTS}{suffix}").is_file()]
+        if not files:
+            raise EmbedderMissing(f"{self._bind.folder} holds no {WEIGHTS}.pth; {WHERE}")
+        return _digest(files[:1], "imagebind-1")
+
+    def embed(self, sounds: Sequence[Audio]) -> list[Heard]:
+        vectors = self._bind.encode(list(sounds)).states[:, 0].numpy()
+        return [Heard(row, row[None]) for row in vectors]
+
+    def sights(self, paths: Sequence[Path]) -> np.ndarray:
+        """Vectors [N, 1024] of pictures and videos.
+
+        Raises:
+            MediaError: a file that is neither.
+        """
+        from encoders.imagebind import clip_frames
+        from media.guard import sniff_file
+        from media.image import load_image
+
+        inputs = [clip_frames(path) if sniff_file(path)[1] == "video" else load_image(path) for path in paths]
+        found: np.ndarray = self._bind.encode(inputs).states[:, 0].numpy()
         return found

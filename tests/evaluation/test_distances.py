@@ -12,7 +12,6 @@ from torchmetrics.image.kid import maximum_mean_discrepancy
 from evaluation.distances import (
     KAD_SCALE,
     cosine,
-    duplicate_share,
     fad_infinity,
     frechet_distance,
     inception_score,
@@ -22,6 +21,7 @@ from evaluation.distances import (
     sigmoid,
     softmax,
     spread,
+    twins,
 )
 
 OFFICIAL = np.load(Path(__file__).parents[1] / "data" / "parity" / "metric_formulas.npz")
@@ -150,8 +150,8 @@ def test_spread_is_the_mean_over_pairs():
 def test_one_sound_for_two_prompts_is_a_duplicate_and_two_seeds_of_one_are_not():
     same = np.array([[1.0, 0], [1.0, 0], [0, 1.0], [1.0, 1.0]])
 
-    assert duplicate_share(same, ["a", "b", "c", "d"]) == 0.5
-    assert duplicate_share(same, ["a", "a", "c", "d"]) == 0.0
+    assert twins(same, ["a", "b", "c", "d"]).tolist() == [True, True, False, False]
+    assert not twins(same, ["a", "a", "c", "d"]).any()
 
 
 @pytest.mark.parametrize(
