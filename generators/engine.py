@@ -1,6 +1,7 @@
 """The denoising loop of our own: many requests at different steps and guidance in one padded batch.
 
-Knows latents, schedulers and a U-Net of AudioLDM 2's signature. Does not know prompts, files or sound.
+Knows latents, schedulers and a U-Net of AudioLDM 2's signature. Does not know prompts, files or sound. All that it makes lies on the
+device of the jobs' noise, where conditions and the network must lie too.
 
 A batch always has the same shape: ``rows`` windows, each once with and once without its condition. Short of requests, it is
 filled with copies; a request that needs fewer steps than its neighbours rides along unchanged. So every kernel sees the same
@@ -82,9 +83,9 @@ def window_starts(length: int, window: int, overlap: int) -> list[int]:
     return [round(i * (length - window) / (count - 1)) for i in range(count)]
 
 
-def ramp(window: int, overlap: int) -> Tensor:
+def ramp(window: int, overlap: int, device: torch.device | None = None) -> Tensor:
     """Weights [window] that rise and fall linearly over the overlap, never zero, so that windows meet without a step."""
-    rise = (torch.arange(window) + 1) / (overlap + 1)
+    rise = (torch.arange(window, device=device) + 1) / (overlap + 1)
     return torch.minimum(rise, rise.flip(0)).clamp(max=1.0)
 
 
@@ -116,7 +117,7 @@ def denoise(
     schedulers, latents, first = [], [], []
     for job in jobs:
         own = scheduler()
-        own.set_timesteps(job.steps)
+        own.set_timesteps(job.steps, device=job.noise.device)
         schedulers.append(own)
         first.append(len(own.timesteps) - round((job.known.strength if job.known else 1.0) * len(own.timesteps)))
         latents.append(_start(own, job, first[-1]))
@@ -191,7 +192,7 @@ def _predict(
 ) -> list[Tensor]:
     """Guided prediction [1, C, T, F] of every job that has views: all its windows through the U-Net, blended."""
     blended = [torch.zeros_like(z) for z in inputs]
-    share = [torch.zeros(z.shape[2]) for z in inputs]
+    share = [torch.zeros(z.shape[2], device=z.device) for z in inputs]
     for chunk in _chunks(views, rows):
         padded = chunk + [chunk[-1]] * (rows - len(chunk))
         mates = [jobs[view.job] for view in padded]
@@ -211,9 +212,9 @@ def _predict(
             guided = null[row] + jobs[view.job].guidance * (conditioned[row] - null[row])
             j, s, size = view.job, view.start, view.size
             if size == inputs[j].shape[2]:  # one window covers all: no blending, no rounding
-                blended[j], share[j] = guided[None], torch.ones(size)
+                blended[j], share[j] = guided[None], torch.ones(size, device=guided.device)
             else:
-                weights = ramp(size, overlap)
+                weights = ramp(size, overlap, guided.device)
                 blended[j][0, :, s : s + size] += guided * weights[None, :, None]
                 share[j][s : s + size] += weights
     return [total / part[None, None, :, None] for total, part in zip(blended, share, strict=True)]

@@ -271,3 +271,59 @@ def test_a_control_reaches_every_window_at_its_own_place() -> None:
         own.set_timesteps(1)
         wanted = own.step(curve.expand(4, -1, -1)[None], own.timesteps[0], given.noise[None]).prev_sample[0]
         assert torch.allclose(latent, wanted, atol=1e-6)
+
+
+class Straight:
+    """A solver of plain tensor arithmetic, x - v / steps: on the meta device nothing may be read, only where tensors lie is known."""
+
+    init_noise_sigma = 1.0
+
+    def set_timesteps(self, steps: int, device: torch.device | None = None) -> None:
+        self.timesteps = torch.linspace(999, 0, steps, device=device)
+
+    def scale_model_input(self, latent: Tensor, t: Tensor) -> Tensor:
+        return latent
+
+    def add_noise(self, latent: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        return latent + noise * (t / 1000)
+
+    def step(self, predicted: Tensor, t: Tensor, latent: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(prev_sample=latent - predicted * ((t + 1) / 1000 / len(self.timesteps)))
+
+
+class Everywhere(nn.Module):
+    """Mixes all that the network is given, so that a tensor left on another device stops it."""
+
+    def forward(self, sample: Tensor, timestep: Tensor, **conditions: Tensor) -> SimpleNamespace:
+        said = sum(states.float().mean(dim=tuple(range(1, states.ndim))) for states in conditions.values())
+        return SimpleNamespace(sample=sample[:, :4] * (timestep / 1000 + said)[:, None, None, None])
+
+
+def elsewhere(one: Job, device: str) -> Job:
+    def moved(condition: Condition) -> Condition:
+        return Condition(condition.name, condition.states.to(device), condition.mask.to(device))
+
+    known = one.known and engine.Known(one.known.latent.to(device), one.known.strength, one.known.free.to(device))  # type: ignore[union-attr]
+    names = ("loa", "text", "null_loa", "null_text")
+    conditions = {name: moved(getattr(one, name)) for name in names}
+    return replace(one, noise=one.noise.to(device), known=known, **conditions)
+
+
+def test_all_that_the_loop_makes_lies_where_the_noise_lies() -> None:
+    """The meta device stands for a card: arithmetic between it and the processor is refused, as it is there."""
+    edited = replace(job(3, frames=40), known=engine.Known(torch.zeros(4, 40, BINS), free=torch.arange(40) < 20))
+    jobs = [job(0, steps=2), job(1, frames=40), edited]
+    with pytest.raises(RuntimeError, match="device"):
+        denoise(Everywhere(), [*(elsewhere(one, "meta") for one in jobs[:2]), jobs[2]], Straight, rows=2, window=16, overlap=4)
+    made = denoise(Everywhere(), [elsewhere(one, "meta") for one in jobs], Straight, rows=2, window=16, overlap=4)
+    assert [z.device.type for z in made] == ["meta"] * 3 and [z.shape for z in made] == [one.noise.shape for one in jobs]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_card_makes_what_the_processor_makes(solver: str) -> None:
+    jobs = [job(0, steps=6), job(1, frames=40, steps=4)]
+    here = denoise(Everywhere(), jobs, scheduler(solver), rows=2, window=16, overlap=4)
+    there = denoise(Everywhere(), [elsewhere(one, "cuda") for one in jobs], scheduler(solver), rows=2, window=16, overlap=4)
+    for ours, theirs in zip(here, there, strict=True):
+        assert torch.allclose(ours, theirs.cpu(), atol=1e-4 * float(ours.abs().max()))
