@@ -8,6 +8,7 @@ phrases of known sounds in this space: the nearest ones say in words what a pict
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,22 @@ class AudioLabeller:
     def loa(self, audio: Audio) -> Condition:
         """The Language of Audio of a sound: A(x), [1, 8, 128]."""
         return self._loa.encode([torch.from_numpy(clip_mel(audio))])
+
+    def fits(self, sounds: Sequence[Audio], wanted: np.ndarray) -> list[float]:
+        """How well each sound fits a sentence's vector [384], in 0..1 or as a cosine.
+
+        Where the sentence means a known sound: the probability that the sound is one, against all other classes (the softmax that the
+        tower was trained with); a cosine alone does not say that a third thing is likelier still. Otherwise the cosine.
+        """
+        vectors = self.encode(list(sounds)).states[:, 0]
+        assert self.anchors is not None and self._tower is not None
+        name, _ = self.anchors.meant(wanted)
+        names, means = self.anchors.classes()
+        label = self.anchors.labels[self.anchors.texts.index(name)] if name else ""
+        if label not in names:
+            return [float(vector @ wanted) for vector in vectors.numpy()]
+        chances = (float(self._tower.log_scale.exp()) * vectors @ torch.from_numpy(means).T).softmax(1)
+        return [float(p) for p in chances[:, names.index(label)]]
 
     def labels(self, audio: Audio, top: int = 5) -> list[tuple[str, float]]:
         """The likeliest ``top`` classes with probabilities, best first."""

@@ -32,6 +32,7 @@ from generators.base import (
 from generators.checkpoint import empty, part_shapes
 from generators.editing import KINDS, check_edit
 from generators.phonemes import END_ID, lacking
+from generators.scene import RULES, Layer, arranged, plan
 from media.audio import Audio, fit_length, read_audio, resample
 from media.mel import MelSpec, log_mel
 from media.refs import MediaRef
@@ -77,7 +78,8 @@ class LoaConfig(BaseModel):
     guidance: float = 3.5
     solver: Literal["ddim", "dpmpp_2m", "unipc"] = "ddim"
     eta: float = Field(default=0.0, ge=0, le=1)  # share of fresh noise in DDIM's steps
-    candidates: int = Field(default=1, ge=1, le=16)  # made and ranked where a request asks for no number of its own
+    candidates: int = Field(default=1, ge=1, le=16)  # made and ranked where a request asks for no number of its own, nor fewer steps
+    scenes: bool = False  # words about time and place are planned (generators.scene) instead of left to the network
     sizes: dict[str, dict[str, Any]] = Field(default_factory=dict)  # of a ``.pth`` whose parts are not as large as the public ones
     anchor_cosine: float | None = Field(default=None, ge=0, le=1)  # nano: how near a known phrase must be to be said beside the prompt
     head: Literal["vocoder", "griffin_lim"] = "vocoder"  # what turns the mel into sound
@@ -306,6 +308,7 @@ class AudioLDM2(Backend):
             "dtype": "float32",
             "threads": torch.get_num_threads(),
             "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")},
+            **({"scenes": RULES} if self.config.scenes else {}),
         }
 
     # -- loading --------------------------------------------------------------------------------------------------
@@ -469,21 +472,27 @@ class AudioLDM2(Backend):
         from generators.conditioning import envelope_channels, read_envelope
         from generators.engine import Job, denoise
 
+        layers = [self._layers(request) for request in requests]
+        alone = [self._alone(r, layer, k, len(mine)) for r, mine in zip(requests, layers, strict=True) for k, layer in enumerate(mine)]
+        curves = [layer.curve for mine in layers for layer in mine]
+        counts = [
+            self._candidates(r) if len(mine) == 1 else r.candidates for r, mine in zip(requests, layers, strict=True) for _ in mine
+        ]
         jobs: list[Job] = []
         understood = []
         bins = self._mel.n_mels // self._down
-        for request in requests:
+        for request, planned, count in zip(alone, curves, counts, strict=True):
             known = self._conditioner.conditions(self._to_be_read(request))
             understood.append(known)
             generator = torch.Generator().manual_seed(request.seed)
             shape = (self._unet.config.out_channels, self._latent_frames(request.seconds), bins)
             control = None
             if self.config.envelope:
-                curve = (
-                    None if request.envelope is None else read_envelope(self.store, request.envelope, self._mel_frames(request.seconds))
-                )
+                curve = None if planned is None else torch.from_numpy(planned)
+                if request.envelope is not None:
+                    curve = read_envelope(self.store, request.envelope, self._mel_frames(request.seconds))
                 control = envelope_channels(curve, shape[1], bins, self._down)
-            for candidate in range(self._candidates(request)):
+            for candidate in range(count):
                 jobs.append(
                     Job(
                         noise=torch.randn(shape, generator=generator),
@@ -509,14 +518,32 @@ class AudioLDM2(Backend):
             on_progress=on_progress,
             cancelled=cancelled,
         )
-        sounds, at = [], 0
-        for request, known in zip(requests, understood, strict=True):
-            count = self._candidates(request)
+        made, at = [], 0
+        for request, known, count in zip(alone, understood, counts, strict=True):
             frames = None if request.edit is None else self._mel_frames(request.seconds)
-            made = [self._decode(z, request.seconds, frames) for z in latents[at : at + count]]
-            sounds.append(self._rejoined(request, self._best(made, known)))
+            made.append(self._best([self._decode(z, request.seconds, frames) for z in latents[at : at + count]], known))
             at += count
-        return sounds
+        parts = iter(made)
+        return [
+            self._rejoined(request, arranged(mine, [next(parts) for _ in mine], request.seconds))
+            for request, mine in zip(requests, layers, strict=True)
+        ]
+
+    # -- words about time and place -------------------------------------------------------------------------------
+    def _layers(self, request: GenerationRequest) -> list[Layer]:
+        """The sounds that a request's words ask for; what brings its own time (an edit, a curve) or LOA is one sound as it is."""
+        steered = request.media or request.loa or request.edit or request.envelope or not request.prompt
+        if steered or not self.config.scenes:
+            return [Layer(request.prompt, 0.0, request.seconds, request.seconds)]
+        return plan(request.prompt, request.seconds, self._conditioner.sounds)
+
+    @staticmethod
+    def _alone(request: GenerationRequest, layer: Layer, number: int, of: int) -> GenerationRequest:
+        """What is asked for in one layer, with noise of its own; a request of one layer stays what it is."""
+        if of == 1:
+            return request
+        own = (request.seed + number * 1_000_003) % 2**63
+        return request.model_copy(update={"prompt": layer.words, "seconds": layer.made, "seed": own})
 
     # -- changing sounds ------------------------------------------------------------------------------------------
     def _read_source(self, request: GenerationRequest) -> Audio:
@@ -565,11 +592,16 @@ class AudioLDM2(Backend):
         return guidance
 
     def _candidates(self, request: GenerationRequest) -> int:
-        """How many sounds are made for a request, of which the best is given."""
+        """How many sounds are made for a request, of which the best is given.
+
+        The checkpoint's own number is for its own number of steps: who asks for fewer is in a hurry, and an edit has a source.
+        """
         if request.candidates > 1 or not self._ranks(request):
             return request.candidates
+        told = self.options.candidates is not None or self.options.protocol is not None
+        hurried = request.edit is not None or (request.steps or self._choice("steps")) < self.config.steps
         count: int = self._choice("candidates")
-        return count
+        return count if told or not hurried else 1
 
     def _decode(self, latent: Any, seconds: float, frames: int | None = None) -> Audio:
         """Latent [C, T, F] to sound of the asked length, alone, so that no neighbour can change a bit of it.

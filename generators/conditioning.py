@@ -61,6 +61,9 @@ class Conditioner(Protocol):
     def scores(self, sounds: Sequence[Audio], known: Conditions) -> list[float]:
         """How well each sound fits the conditions: cosines in the joint space, as the paper ranks with CLAP."""
 
+    def sounds(self, prompt: str) -> list[str]:
+        """The parts of a prompt that are sounds of their own, heard at once."""
+
 
 class NanoConditioner:
     """Text, pictures, video and sound for ``nano``: one small sentence encoder in the place of CLAP and of FLAN-T5.
@@ -122,8 +125,7 @@ class NanoConditioner:
 
     def scores(self, sounds: Sequence[Audio], known: Conditions) -> list[float]:
         if known.words:
-            wanted = self._text.sentences([known.words])[0]
-            return [float(self._labeller.encode([sound]).states[0, 0].numpy() @ wanted) for sound in sounds]
+            return self._labeller.fits(sounds, self._text.sentences([known.words])[0])
         wanted_loa = known.loa.states.flatten()  # made from a stored LOA alone: the joint space is then that of A(x)
         return [float(torch.cosine_similarity(self._labeller.loa(s).states.flatten(), wanted_loa, dim=0)) for s in sounds]
 
@@ -147,7 +149,7 @@ class NanoConditioner:
         Parts of the prompt in words that training never saw are translated: the U-Net reads the names of the sounds meant before
         the prompt, GPT-2 the names in the place of those parts. "" where only a stored LOA is given.
         """
-        parts = [(part, self._meant(part)) for part in self._sounds(request.prompt)] if request.prompt else []
+        parts = [(part, self._meant(part)) for part in self.sounds(request.prompt)] if request.prompt else []
         names = [name for _, name in parts if name]
         said = [*names, request.prompt] if request.prompt else []
         named = [name or part for part, name in parts] if names else said[:]
@@ -156,7 +158,7 @@ class NanoConditioner:
         nothing = NEUTRAL if media else ""
         return ", ".join(dict.fromkeys(said + seen)) or nothing, ", ".join(dict.fromkeys(named + seen)) or nothing
 
-    def _sounds(self, prompt: str) -> list[str]:
+    def sounds(self, prompt: str) -> list[str]:
         """The parts of a prompt that are sounds of their own.
 
         "While" and "then" stand between two sounds. "And", "with", "over" and commas do so only where what they part is clearly two
@@ -313,6 +315,9 @@ class HubConditioner:
         # diffusers pads the null text to the prompt's own length, and GPT-2 sees that padding. (It also cuts a longer one
         # to that length, silently; here a negative prompt is read to its end.)
         return self._written(request.negative_prompt, int(text.mask.sum()))
+
+    def sounds(self, prompt: str) -> list[str]:
+        return parts_of(prompt)
 
     @torch.no_grad()
     def scores(self, sounds: Sequence[Audio], known: Conditions) -> list[float]:

@@ -18,7 +18,7 @@ from transformers import GPT2LMHeadModel
 
 from generators.audioldm2 import AudioLDM2, LoaConfig, fit_length
 from generators.base import CheckpointMissing, ConfigError, GenerationRequest, UnsupportedRequest
-from generators.conditioning import HubConditioner, NanoConditioner, blend, loa_bytes, read_loa
+from generators.conditioning import HubConditioner, blend, loa_bytes, read_loa
 from media.audio import Audio, read_audio
 from media.mel import MelSpec, log_mel
 from media.refs import MediaRef, MediaStore, MissingMedia
@@ -220,13 +220,29 @@ def test_of_several_candidates_the_one_nearest_to_the_words_is_given(backend: Au
     assert np.array_equal(heard[0], sound(backend))  # the first candidate is what one candidate would be
 
 
-def test_nano_ranks_by_the_cosine_of_sound_and_sentence(nano: AudioLDM2) -> None:
-    assert isinstance(nano._conditioner, NanoConditioner)
-    known = nano._conditioner.conditions(GenerationRequest(prompt=DOG))
+def test_nano_ranks_a_known_sound_by_its_chance_and_others_by_the_cosine_to_the_sentence(nano: AudioLDM2) -> None:
     sounds = [tone(200), tone(3000)]
-    wanted = nano._conditioner._text.sentences([DOG])[0]
-    by_hand = [float(nano.labeller.encode([one]).states[0, 0].numpy() @ wanted) for one in sounds]
-    assert nano._conditioner.scores(sounds, known) == by_hand and by_hand[0] != by_hand[1]
+    vectors = nano.labeller.encode(sounds).states[:, 0]
+    anchors = nano.labeller.anchors
+    names, means = anchors.classes()
+    phrase = anchors.texts[anchors.labels.index(names[-1])]
+    meant = anchors.labels[anchors.texts.index(anchors.meant(nano._conditioner._text.sentences([phrase])[0])[0])]
+    known = nano._conditioner.conditions(GenerationRequest(prompt=phrase))
+    scale = float(nano.labeller._tower.log_scale.exp())
+    by_hand = torch.softmax(scale * vectors @ torch.from_numpy(means).T, 1)[:, names.index(meant)]
+    assert nano._conditioner.scores(sounds, known) == pytest.approx(by_hand.tolist()) and by_hand[0] != by_hand[1]
+
+    words = "xqzv 7731 blorptang"  # nobody's sound
+    wanted = nano._conditioner._text.sentences([words])[0]
+    scores = nano._conditioner.scores(sounds, nano._conditioner.conditions(GenerationRequest(prompt=words)))
+    assert scores == pytest.approx([float(v @ wanted) for v in vectors.numpy()])
+
+
+def test_the_checkpoints_own_candidates_are_for_its_own_steps(nano: AudioLDM2, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(nano.__dict__, "config", nano.config.model_copy(update={"candidates": 2, "steps": 25}))
+    assert nano._candidates(GenerationRequest(prompt=DOG)) == nano._candidates(GenerationRequest(prompt=DOG, steps=25)) == 2
+    assert nano._candidates(GenerationRequest(prompt=DOG, steps=8)) == 1
+    assert nano._candidates(GenerationRequest(prompt=DOG, steps=8, candidates=3)) == 3
 
 
 def test_hub_folders_rank_by_clap_and_refuse_without_its_ears(public: Any, make: Make, tmp_path: Path) -> None:

@@ -303,10 +303,18 @@ def elsewhere(one: Job, device: str) -> Job:
     def moved(condition: Condition) -> Condition:
         return Condition(condition.name, condition.states.to(device), condition.mask.to(device))
 
-    known = one.known and engine.Known(one.known.latent.to(device), one.known.strength, one.known.free.to(device))  # type: ignore[union-attr]
-    names = ("loa", "text", "null_loa", "null_text")
-    conditions = {name: moved(getattr(one, name)) for name in names}
-    return replace(one, noise=one.noise.to(device), known=known, **conditions)
+    known = one.known
+    if known is not None and known.free is not None:
+        known = engine.Known(known.latent.to(device), known.strength, known.free.to(device))
+    return replace(
+        one,
+        noise=one.noise.to(device),
+        loa=moved(one.loa),
+        text=moved(one.text),
+        null_loa=moved(one.null_loa),
+        null_text=moved(one.null_text),
+        known=known,
+    )
 
 
 def test_all_that_the_loop_makes_lies_where_the_noise_lies() -> None:

@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from evaluation import probes
 from generators.audioldm2 import PACKAGED, AudioLDM2
 from generators.base import GenerationRequest
 from generators.conditioning import WEAK, parts_of
+from generators.scene import arranged, plan
+from media.audio import Audio, read_audio
+from media.mel import MelSpec, log_mel
 from media.refs import MediaStore
 
 PICTURES = Path(__file__).parents[1] / "data" / "pictures"
@@ -50,7 +55,6 @@ def test_music_speech_and_nonsense_are_nobodys_sound(nano: AudioLDM2) -> None:
 def test_an_unclear_picture_claims_nothing_and_a_cat_is_a_cat(nano: AudioLDM2) -> None:
     import io
 
-    import numpy as np
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -63,6 +67,25 @@ def test_an_unclear_picture_claims_nothing_and_a_cat_is_a_cat(nano: AudioLDM2) -
     assert dict(zip(anchors.texts, anchors.labels, strict=True))[understand(cat)] == "cat"
 
 
+def _made(nano: AudioLDM2, **request: object) -> Audio:
+    return read_audio(nano.store.path(nano.generate([GenerationRequest(**({"seconds": 5.12, "steps": 4} | request))])[0].media))
+
+
+def test_a_tempo_that_is_said_is_the_tempo_that_is_heard(nano: AudioLDM2) -> None:
+    for bpm in (75, 140):
+        made = _made(nano, prompt=f"knocking on a door at {bpm} bpm")
+        heard = probes.tempo(log_mel(made.samples[0], MelSpec()))
+        assert heard is not None and abs(heard - bpm) < 0.04 * bpm
+
+
+def test_two_sounds_of_a_prompt_are_two_layers_each_as_if_alone(nano: AudioLDM2) -> None:
+    whole = _made(nano, prompt="a cow moos, then rain", seed=5)
+    layers = plan("a cow moos, then rain", 5.12)
+    alone = [_made(nano, prompt=layer.words, seed=seed) for layer, seed in zip(layers, (5, 1_000_008), strict=True)]
+    wanted = arranged(layers, alone, 5.12)
+    assert np.abs(whole.samples - wanted.samples).max() < 1e-3 * np.abs(wanted.samples).max() + 2e-4  # stored in 16 bits in between
+
+
 def test_a_prompt_is_cut_where_one_sound_ends() -> None:
     assert parts_of("a dog barks while rain falls, then thunder") == ["a dog barks", "rain falls", "thunder"]
     assert parts_of("sandstorm over androids") == ["sandstorm over androids"]
@@ -71,7 +94,6 @@ def test_a_prompt_is_cut_where_one_sound_ends() -> None:
 
 
 def test_a_loud_mel_is_turned_down_and_not_clipped(nano: AudioLDM2) -> None:
-    import numpy as np
     import torch
 
     from media.mel import MelSpec, log_mel

@@ -1,0 +1,255 @@
+"""What a prompt says about when and where: sounds at once or one after another, events at a tempo or in a number, near or far.
+
+``plan`` turns words into layers, each a sound of its own with its moment, its loudness curve and its distance; ``arranged`` puts the
+layers that were made together. A small network finds both sounds of a prompt in a few cases of ten and keeps no tempo that is only
+said, but follows a loudness curve to 40 ms: so words about time become curves, and two sounds become two layers.
+
+Knows words, curves and samples. Does not know networks; English only, as the encoder behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.signal import lfilter
+
+from media.audio import Audio
+
+RULES = 1  # counts up with every change of what a prompt becomes: a fingerprint names it
+CURVE_RATE = 100  # points of a loudness curve a second
+MOST_LAYERS = 4  # what says more is left to the network in one piece
+WHOLE = 5.12  # seconds: shorter layers are cut out of a sound of this length
+FADE = 0.06  # seconds at the borders between one sound and the next
+LEVEL_DB = -20.0  # of the louder half of every layer where there are several
+FAR_HZ, FAR_DB, FAR_PEAK, NEAR_PEAK = 1300.0, -12.0, 0.15, 0.95
+
+AFTER = re.compile(r"(?<!now and )\bthen\b|\bfollowed by\b|\bafter that\b|\bafterwards\b|;", re.I)
+SILENT = re.compile(r"^(?:and |only |just )?(?:silence|quiet|stillness|nothing(?: more| else)?)$", re.I)
+MUSIC = re.compile(
+    r"\b(?:music|tune|melod(?:y|ies)|song|waltz|piano|guitars?|violins?|strings|flutes?|banjo|marimba|orchestra|band)\b", re.I
+)
+FAR = re.compile(
+    r"\b(?:far (?:away|off|in the distance)|far-?(?:away|off)|distan(?:t|ce)|a long way (?:off|away)|afar|miles away)\b", re.I
+)
+NEAR = re.compile(
+    r"\b(?:close[ -]up|up close|close by|(?:at |very )*close(?: range)?|right (?:beside|next to|in front of)|(?:beside|next to) me|"
+    r"a step away|very near|nearby|in my ear)\b",
+    re.I,
+)
+
+# Sounds that are struck and die away, and for how long (seconds) where it is not 0.3.
+STRUCK = (
+    r"knock|rap(?:s|ping)\b|tick|tock|click|metronome|clock|clap|beep|bleep|ping(?:s|ing)?\b|footstep|steps?\b|walk|stroll|strid|jog|"
+    r"runner|march|hurr(?:y|ies)|hammer|drum|drip|heart ?beat|heart\b|bark|gunshot|shots?\b|bang|thud|pulse"
+)
+RINGING = r"bells?\b|toll|gong|chime"
+EVENT = re.compile(rf"\b(?:{STRUCK}|{RINGING})", re.I)
+RINGS = re.compile(rf"\b(?:{RINGING})", re.I)
+NOUN = (
+    "knock|rap|tick|click|clap|beep|bleep|ping|footstep|step|stroke|blow|hit|beat|bark|gunshot|shot|bang|thud|toll|chime|ring|drip|drop"
+)
+SMALL = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+MANY = r"many|lots of|a lot of|plenty of|a volley of|a series of|countless"
+BPM = re.compile(r"\b(\d{2,3})[ -]*(?:bpm\b|(?:[a-z]+ )?(?:per|a|each|every) minute\b)", re.I)
+SLOW = re.compile(r"\b(?:slow(?:ly)?|leisurely|unhurried|strolls?|strolling|lazy|lazily|resting)\b", re.I)
+FAST = re.compile(r"\b(?:fast|rapid(?:ly)?|quick(?:ly)?|hurr(?:y|ies|ied)|racing|brisk(?:ly)?|runner)\b", re.I)
+PACES_BPM = {"slow": 54.0, "fast": 190.0}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One sound of a prompt: ``words`` heard from ``start`` for ``seconds``, cut out of ``made`` seconds that are generated.
+
+    ``curve`` [made * 100] in 0..1: its loudness, where the words say when; ``where``: "far", "near" or "".
+    """
+
+    words: str
+    start: float
+    seconds: float
+    made: float
+    curve: np.ndarray | None = None
+    where: str = ""
+
+
+def plan(prompt: str, seconds: float, sounds: Callable[[str], Sequence[str]] = lambda words: [words]) -> list[Layer]:
+    """The layers of a prompt over ``seconds``; a plain prompt is one layer of everything.
+
+    ``sounds`` parts words into the sounds that are heard at once.
+
+    >>> [(l.words, l.start, l.seconds) for l in plan("a dog barks, then rain", 6.0)]
+    [('a dog barks', 0.0, 3.0), ('rain', 3.0, 3.0)]
+    >>> plan("two knocks on the door", 5.0)[0].curve.nonzero()[0][[0, -1]] / CURVE_RATE
+    array([0.4 , 1.29])
+    """
+    segments = [
+        part for piece in AFTER.split(prompt) if (part := re.sub(r"^\W*(?:first|and)?\W+|(?:,? and)?[\s,.]*$", "", " " + piece))
+    ]
+    layers: list[Layer] = []
+    for number, segment in enumerate(segments):
+        if SILENT.match(segment):
+            continue
+        span = seconds / len(segments)
+        for words in [segment] if MUSIC.search(segment) and len(segments) == 1 and not _strongly(segment, sounds) else sounds(segment):
+            layers.append(Layer(words, number * span, span, max(span, min(seconds, WHOLE))))
+    if not layers or len(layers) > MOST_LAYERS or len(layers) == len(segments) == 1:
+        layers = [Layer(prompt, 0.0, seconds, seconds)]
+    return [replace(layer, curve=curve_of(layer.words, layer.made), where=where_of(layer.words)) for layer in layers]
+
+
+def _strongly(segment: str, sounds: Callable[[str], Sequence[str]]) -> bool:
+    """Whether music stands beside another sound, and not beside its own instruments ("strings over drums")."""
+    parts = sounds(segment)
+    return len(parts) > 1 and not all(MUSIC.search(part) or re.search(r"\bdrums?\b", part, re.I) for part in parts)
+
+
+# -- when ---------------------------------------------------------------------------------------------------------------
+
+
+def curve_of(words: str, seconds: float) -> np.ndarray | None:
+    """The loudness [seconds * 100] in 0..1 that words ask for; None where they say nothing of time, or of no struck sound."""
+    music, bpm = bool(MUSIC.search(words)), tempo_of(words)
+    if music:
+        return None if bpm is None else 0.55 + 0.45 * struck(np.arange(0, seconds, 60 / bpm), seconds, 60 / bpm)
+    if not EVENT.search(words):
+        return None
+    fade = 1.2 if RINGS.search(words) else 0.3 if bpm is None else min(0.3, 42 / bpm)
+    count = None if bpm is not None and BPM.search(words) else number_of(words)
+    if count is not None:
+        gap = 60 / bpm if bpm is not None else 0.6 if fade < 1 else 1.0
+        start = min(0.4, seconds / 8)
+        gap = min(gap, (seconds - start - min(fade, seconds / 4)) / max(count - 1, 1))
+        return struck(start + np.arange(count) * gap, seconds, fade)
+    if bpm is None:
+        return None
+    return struck(np.arange(min(0.3, 30 / bpm), seconds - 0.05, 60 / bpm), seconds, fade)
+
+
+def tempo_of(words: str) -> float | None:
+    """Beats per minute that words ask for, in numbers or by "slow" and "fast".
+
+    >>> tempo_of("a clock ticking at 90 beats per minute"), tempo_of("slow footsteps"), tempo_of("footsteps")
+    (90.0, 54.0, None)
+    """
+    said = BPM.search(words)
+    if said and 20 <= float(said[1]) <= 300:
+        return float(said[1])
+    paces = [pace for pace, pattern in (("slow", SLOW), ("fast", FAST)) if pattern.search(words)]
+    return PACES_BPM[paces[0]] if len(paces) == 1 else None
+
+
+def number_of(words: str) -> int | None:
+    """How many events words ask for; None where they do not say. "Many" are eight.
+
+    >>> [number_of(w) for w in ("three short beeps", "a single knock", "he knocks twice", "many steps", "two dogs bark")]
+    [3, 1, 2, 8, None]
+    """
+    adverb = re.search(rf"\b(once|twice|thrice|({'|'.join(SMALL)}|\d{{1,2}}) times)\b", words, re.I)
+    if adverb and EVENT.search(words):
+        return {"once": 1, "twice": 2, "thrice": 3}.get(adverb[1].lower()) or _value(adverb[2])
+    if re.search(rf"\b(?:{MANY}) (?:\w+ ){{0,2}}(?:{NOUN})s\b", words, re.I):
+        return 8
+    if re.search(rf"\b(?:several|some) (?:\w+ ){{0,2}}(?:{NOUN})s\b", words, re.I):
+        return 4
+    if re.search(rf"\b(?:one|a single|just one|only one) (?:\w+ ){{0,2}}(?:{NOUN})\b", words, re.I):
+        return 1
+    some = re.search(rf"\b({'|'.join(SMALL[1:])}|\d{{1,2}}) (?:\w+ ){{0,2}}(?:{NOUN})s\b", words, re.I)
+    return _value(some[1]) if some else None
+
+
+def _value(word: str) -> int | None:
+    number = SMALL.index(word.lower()) + 1 if word.lower() in SMALL else int(word)
+    return number if 1 <= number <= 30 else None
+
+
+def struck(times: np.ndarray, seconds: float, fade: float = 0.3) -> np.ndarray:
+    """Loudness of events that begin at once and fade evenly in decibels within ``fade`` seconds: [seconds * 100] float32 in 0..1."""
+    at = (np.arange(round(seconds * CURVE_RATE)) + 0.5) / CURVE_RATE
+    if not len(times):
+        return np.zeros(len(at), np.float32)
+    since = at[:, None] - np.asarray(times)
+    return np.where(since >= 0, np.clip(1 - since / fade, 0, 1), 0).max(axis=1).astype(np.float32)
+
+
+# -- where --------------------------------------------------------------------------------------------------------------
+
+
+def where_of(words: str) -> str:
+    """ "far", "near", or "" where words say neither (or both).
+
+    >>> where_of("a distant bell"), where_of("a dog at close range"), where_of("rain")
+    ('far', 'near', '')
+    """
+    far, near = bool(FAR.search(words)), bool(NEAR.search(words))
+    return "" if far == near else "far" if far else "near"
+
+
+def distant(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Samples [T] as from afar: air takes the highs, here by one pole at ``FAR_HZ``."""
+    pole = float(np.exp(-2 * np.pi * FAR_HZ / rate))
+    dull: np.ndarray = lfilter([1 - pole], [1, -pole], samples).astype(np.float32)
+    return dull
+
+
+# -- together -----------------------------------------------------------------------------------------------------------
+
+
+def arranged(layers: Sequence[Layer], made: Sequence[Audio], seconds: float) -> Audio:
+    """The sounds of all layers in one, mono: each at its moment, at one loudness, far ones dull and soft.
+
+    One layer that is neither far nor near is given back as it is.
+    """
+    rate = made[0].sample_rate
+    if len(layers) == 1:
+        only = layers[0]
+        if not only.where:
+            return made[0]
+        samples = distant(made[0].samples[0], rate) if only.where == "far" else made[0].samples[0]
+        return Audio(_peaked(samples, FAR_PEAK if only.where == "far" else NEAR_PEAK)[None], rate)
+    whole = np.zeros(round(seconds * rate), np.float32)
+    for layer, sound in zip(layers, made, strict=True):
+        start = round(layer.start * rate)
+        size = min(round((layer.start + layer.seconds) * rate), len(whole)) - start
+        piece = levelled(_loudest(sound.samples[0], size, rate))
+        if layer.where == "far":
+            piece = distant(piece, rate) * np.float32(10 ** (FAR_DB / 20))
+        fades = _faded(len(piece), rate, rising=layer.start > 0, falling=layer.start + layer.seconds < seconds - 1e-6)
+        whole[start : start + len(piece)] += piece * fades
+    peak = float(np.abs(whole).max(initial=0.0))
+    return Audio((whole * np.float32(0.95 / peak) if peak > 0.95 else whole)[None], rate)
+
+
+def levelled(samples: np.ndarray) -> np.ndarray:
+    """Samples [T] whose louder half (of frames of 50 ms) has ``LEVEL_DB``; silence stays silence."""
+    frames = samples[: len(samples) // 800 * 800].reshape(-1, 800).astype(np.float64)
+    power = np.sort((frames**2).mean(axis=1))[len(frames) // 2 :]
+    rms = float(np.sqrt(power.mean())) if len(power) else 0.0
+    return samples * np.float32(10 ** (LEVEL_DB / 20) / rms) if rms > 1e-5 else samples
+
+
+def _loudest(samples: np.ndarray, size: int, rate: int) -> np.ndarray:
+    """The first stretch of ``size`` samples that holds seven tenths of the energy of the best one."""
+    if len(samples) <= size:
+        return samples
+    energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
+    starts = np.arange(0, len(samples) - size + 1, rate // 10)
+    held = energy[starts + size] - energy[starts]
+    at = int(starts[np.flatnonzero(held >= 0.7 * held.max())[0]])
+    return samples[at : at + size]
+
+
+def _faded(size: int, rate: int, rising: bool, falling: bool) -> np.ndarray:
+    gain, edge = np.ones(size, np.float32), min(round(FADE * rate), size)
+    slope = (np.arange(edge, dtype=np.float32) + 1) / (edge + 1)
+    if rising:
+        gain[:edge] *= slope
+    if falling:
+        gain[size - edge :] *= slope[::-1]
+    return gain
+
+
+def _peaked(samples: np.ndarray, peak: float) -> np.ndarray:
+    own = float(np.abs(samples).max(initial=0.0))
+    return (samples * (peak / own) if own > 1e-5 else samples).astype(np.float32)

@@ -1,0 +1,177 @@
+"""What words say about when and where becomes layers and curves, and layers become one sound."""
+
+from __future__ import annotations
+
+import doctest
+
+import numpy as np
+import pytest
+
+from generators import scene
+from generators.scene import CURVE_RATE, Layer, arranged, curve_of, number_of, plan, tempo_of, where_of
+from media.audio import Audio
+
+RATE = 16_000
+
+
+def tone(hz: float, seconds: float = 5.12, amplitude: float = 0.3) -> Audio:
+    time = np.arange(round(seconds * RATE)) / RATE
+    return Audio((amplitude * np.sin(2 * np.pi * hz * time)).astype(np.float32)[None], RATE)
+
+
+def power_at(samples: np.ndarray, hz: float) -> float:
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
+    near = np.abs(np.fft.rfftfreq(len(samples), 1 / RATE) - hz) < 10
+    return float(spectrum[near].sum() / spectrum.sum())
+
+
+def starts(curve: np.ndarray | None) -> np.ndarray:
+    """When a curve rises from below to above one half, in seconds."""
+    assert curve is not None
+    high = np.concatenate([[False], curve > 0.5])
+    return np.flatnonzero(high[1:] & ~high[:-1]) / CURVE_RATE
+
+
+def split(words: str) -> list[str]:
+    return words.split(" while ")
+
+
+def test_the_examples_hold() -> None:
+    result = doctest.testmod(scene)
+    assert result.failed == 0 and result.attempted >= 5
+
+
+# -- words to layers ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("prompt", "layers"),
+    [
+        ("a dog barks", [("a dog barks", 0, 6)]),
+        ("a dog barks while rain falls", [("a dog barks", 0, 6), ("rain falls", 0, 6)]),
+        ("rain; thunder", [("rain", 0, 3), ("thunder", 3, 3)]),
+        ("first a bell, and then a dog while it rains.", [("a bell", 0, 3), ("a dog", 3, 3), ("it rains", 3, 3)]),
+        ("one hammer blow, then silence", [("one hammer blow", 0, 3)]),
+        ("now and then a bird sings", [("now and then a bird sings", 0, 6)]),
+        ("a while b while c while d while e", [("a while b while c while d while e", 0, 6)]),  # more than can be told apart
+    ],
+)
+def test_a_prompt_is_parted_into_what_is_heard_when(prompt: str, layers: list[tuple[str, float, float]]) -> None:
+    assert [(layer.words, layer.start, layer.seconds) for layer in plan(prompt, 6.0, split)] == layers
+
+
+def test_instruments_of_one_piece_stay_together_and_music_beside_rain_does_not() -> None:
+    def by_over(words: str) -> list[str]:
+        return words.split(" over ")
+
+    assert len(plan("tense strings over drums", 5.0, by_over)) == 1
+    assert len(plan("a piano tune over rain", 5.0, by_over)) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "bpm"),
+    [
+        ("hammering at 100 bpm", 100),
+        ("he walks 66 steps per minute", 66),
+        ("a tap that drips 50 times a minute", 50),
+        ("a slow heartbeat", 54),
+        ("she hurries along", 190),
+        ("slow, then fast", None),
+        ("a fastener", None),
+        ("900 bpm", None),
+        ("in 1999 a clock ticked", None),
+    ],
+)
+def test_words_say_a_tempo(words: str, bpm: float | None) -> None:
+    assert tempo_of(words) == bpm
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        ("three loud knocks", 3),
+        ("12 beeps", 12),
+        ("a single gunshot", 1),
+        ("somebody claps four times", 4),
+        ("many short beeps", 8),
+        ("several bell strokes", None),
+        ("one man walking", None),
+        ("two dogs barking", None),
+        ("99 knocks", None),
+    ],
+)
+def test_words_say_a_number(words: str, number: int | None) -> None:
+    assert number_of(words) == (4 if "several" in words else number)
+
+
+@pytest.mark.parametrize("bpm", [50, 84, 200])
+def test_a_tempo_becomes_evenly_spaced_strokes(bpm: int) -> None:
+    times = starts(curve_of(f"hammering at {bpm} beats per minute", 5.12))
+    assert np.allclose(np.diff(times), 60 / bpm, atol=0.011) and len(times) >= int(5.12 * bpm / 60) - 1
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 20])
+def test_a_number_becomes_as_many_strokes_and_then_silence(count: int) -> None:
+    curve = curve_of(f"{count} knocks" if count > 1 else "one knock", 5.12)
+    assert curve is not None and (np.diff(np.concatenate([[0.0], curve])) > 0.1).sum() == count
+    assert curve[-5:].max() < 0.2
+
+
+def test_words_without_time_or_without_strokes_draw_no_curve() -> None:
+    assert curve_of("a dog barks", 5.0) is None
+    assert curve_of("a fast river", 5.0) is None
+    assert curve_of("a sad piano tune", 5.0) is None
+
+
+def test_music_keeps_its_body_between_the_beats() -> None:
+    curve = curve_of("a banjo tune at 120 bpm with drums", 5.0)
+    assert curve is not None and curve.min() >= 0.5
+    peaks = np.flatnonzero(curve > 0.98) / CURVE_RATE
+    assert np.allclose(np.diff(peaks)[np.diff(peaks) > 0.1], 0.5, atol=0.02)
+
+
+def test_far_and_near_are_heard_in_words() -> None:
+    assert [where_of(w) for w in ("thunder, a long way off", "bells in the distance", "gunshots from afar")] == ["far"] * 3
+    assert [where_of(w) for w in ("a dog right beside me", "at very close range, a horn", "a close-up of a cat")] == ["near"] * 3
+    assert where_of("far away and then right next to me") == "" == where_of("he closes the door")
+
+
+# -- layers to a sound --------------------------------------------------------------------------------------------------
+def test_one_layer_without_a_place_is_given_back_untouched() -> None:
+    made = tone(300)
+    assert arranged([Layer("x", 0, 5.12, 5.12)], [made], 5.12) is made
+
+
+def test_sounds_at_once_are_heard_alike_whatever_their_levels() -> None:
+    both = arranged(
+        [Layer("x", 0, 5.12, 5.12), Layer("y", 0, 5.12, 5.12)], [tone(300, amplitude=0.9), tone(2000, amplitude=0.01)], 5.12
+    )
+    samples = both.samples[0]
+    assert samples.shape == (81_920,) and np.abs(samples).max() <= 0.95
+    assert power_at(samples, 300) == pytest.approx(0.5, abs=0.02) and power_at(samples, 2000) == pytest.approx(0.5, abs=0.02)
+
+
+def test_sounds_one_after_another_change_in_the_middle() -> None:
+    layers = [Layer("x", 0, 3.0, 5.12), Layer("y", 3.0, 3.0, 5.12)]
+    samples = arranged(layers, [tone(300), tone(2000)], 6.0).samples[0]
+    assert power_at(samples[: 3 * RATE], 300) > 0.98 and power_at(samples[3 * RATE :], 2000) > 0.98
+    assert np.abs(np.diff(samples[3 * RATE - 8 : 3 * RATE + 8])).max() < 0.05  # no click
+
+
+def test_a_late_sound_is_cut_out_where_it_is_loud() -> None:
+    late = tone(300)
+    late.samples[0, : 3 * RATE] = 0
+    samples = arranged([Layer("x", 0, 2.0, 5.12), Layer("y", 2.0, 2.0, 5.12)], [late, tone(2000)], 4.0).samples[0]
+    assert (samples[: 2 * RATE] ** 2).mean() > 0.5 * (samples[2 * RATE :] ** 2).mean()
+
+
+def test_a_silent_layer_stays_silent() -> None:
+    quiet = Audio(np.zeros((1, 81_920), np.float32), RATE)
+    samples = arranged([Layer("x", 0, 5.12, 5.12), Layer("y", 0, 5.12, 5.12)], [quiet, tone(440)], 5.12).samples[0]
+    assert np.isfinite(samples).all() and power_at(samples, 440) > 0.98
+
+
+def test_far_is_softer_and_darker_and_near_is_loud() -> None:
+    noise = Audio(np.random.default_rng(0).standard_normal((1, 32_000)).astype(np.float32) * 0.1, RATE)
+    far, near = (arranged([Layer("x", 0, 2, 2, where=where)], [noise], 2.0).samples[0] for where in ("far", "near"))
+    assert np.abs(near).max() == pytest.approx(0.95) and np.abs(far).max() == pytest.approx(0.15)
+    highs = [np.abs(np.fft.rfft(x))[8000:].sum() / np.abs(np.fft.rfft(x)).sum() for x in (far, near)]
+    assert highs[0] < 0.7 * highs[1]
