@@ -119,6 +119,7 @@ class App:
     def _offers(self) -> Offers:
         """What the chat may do besides making and describing sounds; a tool whose backend is not ready is not offered."""
         from orchestrator.tools import Offers
+        from serving.soundtracks import for_chat
 
         def maker(kind: str) -> Generator | None:
             ready = next((row.name for row in self.rows.values() if row.kind == kind and self.readiness(row).ready), None)
@@ -128,6 +129,7 @@ class App:
             seconds_of=lambda ref: read_audio(self.store.path(ref)).seconds,
             export=self.written,
             ready=self.ready_for,
+            soundtrack=for_chat(self) if self.ready_for("sound") else None,
             generate_image=maker("image"),
             generate_video=maker("video"),
         )

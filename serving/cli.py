@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -309,6 +310,60 @@ def edit(
     _print_sound(made, path, as_json)
     if kind == "remove":
         _say("the sound was made anew without it; that is no separation, so other parts may have changed too", 0)
+
+
+@cli.command()
+def soundtrack(
+    video: Annotated[Path, typer.Argument(metavar="VIDEO|FOLDER", help="A video, or a folder of videos.")],
+    output: Annotated[Path | None, typer.Option("-o", metavar="OUT", help="mp4, mov, mkv or webm; a folder for many.")] = None,
+    only_plan: Annotated[bool, typer.Option("--plan", help="Print what would be made, as JSON; nothing is made.")] = False,
+    prompt: Annotated[str, typer.Option("--prompt", metavar="T", help="What should be heard; 'no music' leaves a layer out.")] = "",
+    layers: Annotated[str, typer.Option("--layers", metavar="A,B", help="Of ambience, foley, music.")] = "ambience,foley,music",
+    stems: Annotated[Path | None, typer.Option("--stems", metavar="DIR", help="Keep each layer and a plot of the timing.")] = None,
+    original: Annotated[str, typer.Option("--original", metavar="M", help="Its own sound: keep, duck (under speech), drop.")] = "duck",
+    lufs: Annotated[float, typer.Option("--lufs", metavar="L", help="Integrated loudness.")] = -16.0,
+    rerolls: Annotated[int, typer.Option("--rerolls", metavar="N", help="New tries of a sound that fails its check.")] = 2,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Same seed, same soundtrack.")] = 0,
+    backend: Backend = "auto",
+    as_json: Json = False,
+) -> None:
+    """Give a video a soundtrack: ambience, events on what is seen, music. The picture is copied bit for bit.
+
+    Stopped or killed, the same command goes on. Of a folder every video that can be is made, the others are named; the exit code is
+    then that of the first failure.
+    """
+    from serving.soundtracks import asked, output_for, videos_in
+
+    if not video.is_dir():
+        _must_exist([video])
+    wanted = asked(layers, prompt=prompt, original=original, lufs=lufs, rerolls=rerolls, seed=seed, stems=stems)
+    many = video.is_dir()
+    if many and output is not None and not output.is_dir():
+        raise Usage(f"-o takes a folder for a folder of videos, got '{output}'; make it first")
+    files = videos_in(video) if many else [video]
+    targets = [video if only_plan else output_for(file, output, many) for file in files]
+    app = _build(backend)
+    from serving.soundtracks import Studio, outcomes, told
+
+    wanted = replace(wanted, backend=app.config.default_backend)
+    results: list[dict[str, Any]] = []
+    failed = 0
+    with _bar("soundtrack") as on_progress:
+        studio = Studio(app, lambda stage, share: on_progress(SimpleNamespace(step=share, of=1.0, stage=stage)), _stopped.is_set)
+        for outcome in outcomes(studio, wanted, files, targets, only_plan=only_plan, many=many):
+            if outcome.error is not None:
+                failed = failed or _say(f"{outcome.video}: {_message(outcome.error)}", getattr(outcome.error, "exit_code", 1))
+                results.append({"path": str(outcome.video.absolute()), "error": _message(outcome.error)})
+            elif outcome.plan is not None:
+                results.append(outcome.plan.model_dump(mode="json"))
+            elif outcome.made is not None:
+                results.append(outcome.made.facts)
+                if not as_json:
+                    print(f"{outcome.made.path}  {outcome.made.seconds:.2f} s; {'; '.join(told(outcome.made))}")
+    if as_json or only_plan:
+        _print_json({"videos": results} if many else results[0])
+    if failed:
+        raise typer.Exit(failed)
 
 
 @cli.command()
