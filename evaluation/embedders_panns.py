@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from encoders.weights import sha256_of
 from evaluation.embedders import Heard, by_length
 from evaluation.embedders_public import PublicFile, digest_of, read_network
 from media.audio import Audio
@@ -100,6 +101,11 @@ class Panns:
     @cached_property
     def digest(self) -> str:
         return digest_of(self.file.place("panns", self._given), f"{self.name}-1")
+
+    @property
+    def weights(self) -> str:
+        """sha256 of the file, in hexadecimal."""
+        return sha256_of(self.file.place("panns", self._given))
 
     def load(self) -> Cnn14:
         if not self._loaded:

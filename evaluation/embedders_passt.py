@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from encoders.audiomae import Block
 from encoders.fbank import filterbank
+from encoders.weights import sha256_of
 from evaluation.embedders import Heard, by_length
 from evaluation.embedders_public import PublicFile, digest_of, read_network
 from media.audio import Audio
@@ -99,6 +100,11 @@ class Passt:
     @cached_property
     def digest(self) -> str:
         return digest_of(FILE.place("passt", self._given), "passt-1")
+
+    @property
+    def weights(self) -> str:
+        """sha256 of the file, in hexadecimal."""
+        return sha256_of(FILE.place("passt", self._given))
 
     def load(self) -> PasstNet:
         if not self._loaded:

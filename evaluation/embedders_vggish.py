@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from encoders.weights import sha256_of
 from evaluation.embedders import Heard, by_length
 from evaluation.embedders_public import PublicFile, digest_of, read_network
 from media.audio import Audio
@@ -101,6 +102,11 @@ class Vggish:
     @cached_property
     def digest(self) -> str:
         return digest_of(FILE.place("vggish", self._given), "vggish-1")
+
+    @property
+    def weights(self) -> str:
+        """sha256 of the file, in hexadecimal."""
+        return sha256_of(FILE.place("vggish", self._given))
 
     def load(self) -> VggishNet:
         if not self._loaded:

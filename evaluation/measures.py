@@ -258,7 +258,12 @@ class _Study:
                 raise ConfigError(f"{len(broken)} sounds of the study cannot be read ({broken[0]}); make them again")
             self._heard[name] = heard[name]
             if name != "loudness":
-                self.told[name] = {"digest": ear.digest, "sample_rate": ear.sample_rate, "window": ear.window}
+                self.told[name] = {
+                    "digest": ear.digest,
+                    "weights": getattr(ear, "weights", None),  # sha256 of the public file, by which tables are matched
+                    "sample_rate": ear.sample_rate,
+                    "window": ear.window,
+                }
         return self._heard[name]
 
     def made(self, name: str, backend: str, prompts: Sequence[str] | None = None) -> list[tuple[str, int, Heard]]:

@@ -97,7 +97,7 @@ def test_frechet_is_that_of_all_made_and_all_true_sounds(made):
     assert figure.value == pytest.approx(frechet_distance(good, np.stack(list(made.true.values()))), rel=1e-3)
     assert figure.low < figure.corrected < figure.high and figure.corrected < figure.value
     assert (figure.prompts, figure.sounds) == (40, 80)
-    assert table.embedders["vggish"] == {"digest": "sha256:vggish", "sample_rate": 16_000, "window": "all"}
+    assert table.embedders["vggish"] == {"digest": "sha256:vggish", "weights": None, "sample_rate": 16_000, "window": "all"}
 
 
 def test_the_worse_system_is_certainly_worse(made):
