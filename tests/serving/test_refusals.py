@@ -18,7 +18,7 @@ def assert_refused(ran: Ran, folder: Path, *words: str, code: int = 2) -> None:
     for word in words:
         assert word in lines[0]
     assert ran.heavy & {"torch", "transformers", "diffusers", "langchain", "onnxruntime"} == set()
-    assert ran.cpu_seconds < 1.5
+    assert ran.cpu_seconds < 2
     assert [p for p in folder.iterdir() if p.suffix in (".part", ".tmp")] == []
 
 
