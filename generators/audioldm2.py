@@ -535,7 +535,7 @@ class AudioLDM2(Backend):
         steered = request.media or request.loa or request.edit or request.envelope or not request.prompt
         if steered or not self.config.scenes:
             return [Layer(request.prompt, 0.0, request.seconds, request.seconds)]
-        return plan(request.prompt, request.seconds, self._conditioner.sounds)
+        return plan(request.prompt, request.seconds, self._conditioner.layers, self._conditioner.differ)
 
     @staticmethod
     def _alone(request: GenerationRequest, layer: Layer, number: int, of: int) -> GenerationRequest:

@@ -34,6 +34,7 @@ VIDEO_FRAMES = 6
 SURE = 0.3  # length of an image's vector above which its words are believed
 STRONG = r"\b(?:while|then|followed by|after that|at the same time as|together with|in the background of)\b|;"
 WEAK = r",|\b(?:and|with|over)\b"
+JOINING = r"\b(?:and|with)\b"
 LIKE = 0.6  # cosine to a known phrase from which a picture's label counts for a sound
 LEAST_VOTE = 0.1  # share of a picture's labels that must speak for its sound, where their mean does not
 CLEAR = 0.8  # cosine to a known phrase from which a piece of a prompt surely is that sound
@@ -61,8 +62,11 @@ class Conditioner(Protocol):
     def scores(self, sounds: Sequence[Audio], known: Conditions) -> list[float]:
         """How well each sound fits the conditions: cosines in the joint space, as the paper ranks with CLAP."""
 
-    def sounds(self, prompt: str) -> list[str]:
-        """The parts of a prompt that are sounds of their own, heard at once."""
+    def layers(self, words: str) -> list[str]:
+        """The parts of words that are made apart and heard at once."""
+
+    def differ(self, parts: Sequence[str]) -> bool:
+        """Whether parts mean sounds of different kinds: "idling, then revving up" is one engine."""
 
 
 class NanoConditioner:
@@ -149,7 +153,7 @@ class NanoConditioner:
         Parts of the prompt in words that training never saw are translated: the U-Net reads the names of the sounds meant before
         the prompt, GPT-2 the names in the place of those parts. "" where only a stored LOA is given.
         """
-        parts = [(part, self._meant(part)) for part in self.sounds(request.prompt)] if request.prompt else []
+        parts = [(part, self._meant(part)) for part in self._sounds(request.prompt)] if request.prompt else []
         names = [name for _, name in parts if name]
         said = [*names, request.prompt] if request.prompt else []
         named = [name or part for part, name in parts] if names else said[:]
@@ -158,7 +162,7 @@ class NanoConditioner:
         nothing = NEUTRAL if media else ""
         return ", ".join(dict.fromkeys(said + seen)) or nothing, ", ".join(dict.fromkeys(named + seen)) or nothing
 
-    def sounds(self, prompt: str) -> list[str]:
+    def _sounds(self, prompt: str) -> list[str]:
         """The parts of a prompt that are sounds of their own.
 
         "While" and "then" stand between two sounds. "And", "with", "over" and commas do so only where what they part is clearly two
@@ -174,6 +178,24 @@ class NanoConditioner:
                     continue
             sounds.append(part)
         return sounds
+
+    def layers(self, words: str) -> list[str]:
+        """As ``_sounds``, but "and" parts two layers only where both are called by their names: much else is one sound described."""
+        anchors, layers = self._labeller.anchors, []
+        for part in parts_of(words):
+            pieces = parts_of(part, JOINING)
+            names = [anchors.meant(vector)[0] for vector in self._text.sentences(pieces)] if anchors and len(pieces) > 1 else []
+            named = len(set(names)) == len(pieces) > 1 and all(name and says(p, name) for p, name in zip(pieces, names, strict=True))
+            layers += pieces if named else [part]
+        return layers
+
+    def differ(self, parts: Sequence[str]) -> bool:
+        anchors = self._labeller.anchors
+        if anchors is None:
+            return True
+        return (
+            len({anchors.meant(vector)[0] or part for vector, part in zip(self._text.sentences(list(parts)), parts, strict=True)}) > 1
+        )
 
     def _meant(self, part: str) -> str | None:
         """The known sound that a part of a prompt means in words of its own; None where it is named already, or none is near.
@@ -316,8 +338,11 @@ class HubConditioner:
         # to that length, silently; here a negative prompt is read to its end.)
         return self._written(request.negative_prompt, int(text.mask.sum()))
 
-    def sounds(self, prompt: str) -> list[str]:
-        return parts_of(prompt)
+    def layers(self, words: str) -> list[str]:
+        return parts_of(words)
+
+    def differ(self, parts: Sequence[str]) -> bool:
+        return True
 
     @torch.no_grad()
     def scores(self, sounds: Sequence[Audio], known: Conditions) -> list[float]:

@@ -18,13 +18,13 @@ from scipy.signal import lfilter
 
 from media.audio import Audio
 
-RULES = 1  # counts up with every change of what a prompt becomes: a fingerprint names it
+RULES = 2  # counts up with every change of what a prompt becomes: a fingerprint names it
 CURVE_RATE = 100  # points of a loudness curve a second
 MOST_LAYERS = 4  # what says more is left to the network in one piece
 WHOLE = 5.12  # seconds: shorter layers are cut out of a sound of this length
 FADE = 0.06  # seconds at the borders between one sound and the next
 LEVEL_DB = -20.0  # of the louder half of every layer where there are several
-FAR_HZ, FAR_DB, FAR_PEAK, NEAR_PEAK = 1300.0, -12.0, 0.15, 0.95
+FAR_HZ, FAR_DB, FAR_PEAK, NEAR_PEAK = 1000.0, -12.0, 0.15, 0.95
 
 AFTER = re.compile(r"(?<!now and )\bthen\b|\bfollowed by\b|\bafter that\b|\bafterwards\b|;", re.I)
 SILENT = re.compile(r"^(?:and |only |just )?(?:silence|quiet|stillness|nothing(?: more| else)?)$", re.I)
@@ -74,10 +74,16 @@ class Layer:
     where: str = ""
 
 
-def plan(prompt: str, seconds: float, sounds: Callable[[str], Sequence[str]] = lambda words: [words]) -> list[Layer]:
+def plan(
+    prompt: str,
+    seconds: float,
+    sounds: Callable[[str], Sequence[str]] = lambda words: [words],
+    differ: Callable[[Sequence[str]], bool] = lambda parts: True,
+) -> list[Layer]:
     """The layers of a prompt over ``seconds``; a plain prompt is one layer of everything.
 
-    ``sounds`` parts words into the sounds that are heard at once.
+    ``sounds`` parts words into the sounds that are heard at once; ``differ`` says whether what is heard one after another are sounds of
+    different kinds: only then each is made apart.
 
     >>> [(l.words, l.start, l.seconds) for l in plan("a dog barks, then rain", 6.0)]
     [('a dog barks', 0.0, 3.0), ('rain', 3.0, 3.0)]
@@ -94,7 +100,8 @@ def plan(prompt: str, seconds: float, sounds: Callable[[str], Sequence[str]] = l
         span = seconds / len(segments)
         for words in [segment] if MUSIC.search(segment) and len(segments) == 1 and not _strongly(segment, sounds) else sounds(segment):
             layers.append(Layer(words, number * span, span, max(span, min(seconds, WHOLE))))
-    if not layers or len(layers) > MOST_LAYERS or len(layers) == len(segments) == 1:
+    same = len(segments) > 1 and not differ([segment for segment in segments if not SILENT.match(segment)] or segments)
+    if not layers or len(layers) > MOST_LAYERS or len(layers) == len(segments) == 1 or (same and len(layers) > 1):
         layers = [Layer(prompt, 0.0, seconds, seconds)]
     return [replace(layer, curve=curve_of(layer.words, layer.made), where=where_of(layer.words)) for layer in layers]
 
@@ -110,15 +117,17 @@ def _strongly(segment: str, sounds: Callable[[str], Sequence[str]]) -> bool:
 
 def curve_of(words: str, seconds: float) -> np.ndarray | None:
     """The loudness [seconds * 100] in 0..1 that words ask for; None where they say nothing of time, or of no struck sound."""
-    music, bpm = bool(MUSIC.search(words)), tempo_of(words)
+    music, rings = bool(MUSIC.search(words)), bool(RINGS.search(words))
+    bpm = tempo_of(words) if not rings or BPM.search(words) else None  # what fades slowly is not struck slowly
     if music:
         return None if bpm is None else 0.55 + 0.45 * struck(np.arange(0, seconds, 60 / bpm), seconds, 60 / bpm)
     if not EVENT.search(words):
         return None
-    fade = 1.2 if RINGS.search(words) else 0.3 if bpm is None else min(0.3, 42 / bpm)
+    fade = 1.2 if rings else 0.3 if bpm is None else min(0.3, 42 / bpm)
     count = None if bpm is not None and BPM.search(words) else number_of(words)
     if count is not None:
-        gap = 60 / bpm if bpm is not None else 0.6 if fade < 1 else 1.0
+        fade = 3.0 if rings and count == 1 else fade
+        gap = 60 / bpm if bpm is not None else 1.0 if rings else 0.6
         start = min(0.4, seconds / 8)
         gap = min(gap, (seconds - start - min(fade, seconds / 4)) / max(count - 1, 1))
         return struck(start + np.arange(count) * gap, seconds, fade)
@@ -187,8 +196,17 @@ def where_of(words: str) -> str:
 
 
 def distant(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Samples [T] as from afar: air takes the highs, here by one pole at ``FAR_HZ``."""
-    pole = float(np.exp(-2 * np.pi * FAR_HZ / rate))
+    """Samples [T] as from afar: air and ground take the highs."""
+    return _low_passed(_low_passed(samples, FAR_HZ, rate), 2.5 * FAR_HZ, rate)
+
+
+def close(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Samples [T] as from close by: the highs that come straight are up to 5 dB stronger."""
+    return samples + np.float32(0.8) * (samples - _low_passed(samples, FAR_HZ, rate))
+
+
+def _low_passed(samples: np.ndarray, hz: float, rate: int) -> np.ndarray:
+    pole = float(np.exp(-2 * np.pi * hz / rate))
     dull: np.ndarray = lfilter([1 - pole], [1, -pole], samples).astype(np.float32)
     return dull
 
@@ -206,8 +224,8 @@ def arranged(layers: Sequence[Layer], made: Sequence[Audio], seconds: float) -> 
         only = layers[0]
         if not only.where:
             return made[0]
-        samples = distant(made[0].samples[0], rate) if only.where == "far" else made[0].samples[0]
-        return Audio(_peaked(samples, FAR_PEAK if only.where == "far" else NEAR_PEAK)[None], rate)
+        placed, peak = (distant, FAR_PEAK) if only.where == "far" else (close, NEAR_PEAK)
+        return Audio(_peaked(placed(made[0].samples[0], rate), peak)[None], rate)
     whole = np.zeros(round(seconds * rate), np.float32)
     for layer, sound in zip(layers, made, strict=True):
         start = round(layer.start * rate)

@@ -86,6 +86,16 @@ def test_two_sounds_of_a_prompt_are_two_layers_each_as_if_alone(nano: AudioLDM2)
     assert np.abs(whole.samples - wanted.samples).max() < 1e-3 * np.abs(wanted.samples).max() + 2e-4  # stored in 16 bits in between
 
 
+def test_and_parts_what_is_named_and_not_what_is_described(nano: AudioLDM2) -> None:
+    layers = nano._conditioner.layers
+    assert layers("rain and thunder") == ["rain", "thunder"]
+    assert layers("a dog barks while the wind blows") == ["a dog barks", "the wind blows"]
+    for one in ("a brook babbling over stones", "a spaceship, deep and humming", "a cat, hissing"):
+        assert layers(one) == [one]
+    assert not nano._conditioner.differ(["a car engine idling", "an engine revving up"])
+    assert nano._conditioner.differ(["a dog barks", "rain"])
+
+
 def test_a_prompt_is_cut_where_one_sound_ends() -> None:
     assert parts_of("a dog barks while rain falls, then thunder") == ["a dog barks", "rain falls", "thunder"]
     assert parts_of("sandstorm over androids") == ["sandstorm over androids"]

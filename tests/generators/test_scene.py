@@ -115,6 +115,19 @@ def test_a_number_becomes_as_many_strokes_and_then_silence(count: int) -> None:
     assert curve[-5:].max() < 0.2
 
 
+def test_a_bell_rings_out_and_what_fades_slowly_is_not_struck_slowly() -> None:
+    curve = curve_of("one bell stroke", 5.12)
+    assert curve is not None and curve[200] > 0.3  # 1.6 s after it was struck
+    assert curve_of("a gong, fading slowly", 5.12) is None
+    assert len(starts(curve_of("a church bell at 60 bpm", 5.12))) >= 4
+
+
+def test_one_sound_that_changes_is_not_two() -> None:
+    prompt = "an engine idling, then revving up"
+    assert [layer.words for layer in plan(prompt, 5.0, differ=lambda parts: False)] == [prompt]
+    assert len(plan("one knock, then silence", 5.0, differ=lambda parts: len(parts) > 1)) == 1
+
+
 def test_words_without_time_or_without_strokes_draw_no_curve() -> None:
     assert curve_of("a dog barks", 5.0) is None
     assert curve_of("a fast river", 5.0) is None
