@@ -13,7 +13,7 @@ from torch import nn
 from transformers import ClapFeatureExtractor, ClapTextModelWithProjection, VitsConfig, VitsModel, VitsTokenizer
 
 from generators.phonemes import SYMBOLS
-from tests.fakes import PUBLIC, _bpe, _clap, _scheduler, _vae, _vocoder, awaken, tiny_audioldm2
+from tests.fakes import PUBLIC, TINY_UNET, _bpe, _clap, _scheduler, _vae, _vocoder, awaken, tiny_audioldm2
 from tests.official_weights import Recording, small_sizes, weight, write_tokenizers
 
 LETTERS = 30  # numbers of a transcript
@@ -50,18 +50,7 @@ def tiny_speech(folder: Path, seed: int = 0) -> Path:
             use_learned_position_embedding=True,
             max_seq_length=LETTERS,
         ),
-        "unet": AudioLDM2UNet2DConditionModel(
-            sample_size=16,
-            in_channels=4,
-            out_channels=4,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            block_out_channels=(8, 16),
-            layers_per_block=1,
-            attention_head_dim=(1, 2),
-            cross_attention_dim=((None, 16),) * 2,
-            norm_num_groups=4,
-        ),
+        "unet": AudioLDM2UNet2DConditionModel(**TINY_UNET, attention_head_dim=(1, 2), cross_attention_dim=((None, 16),) * 2),
     }
     for name, part in parts.items():
         awaken(part)
@@ -87,16 +76,9 @@ def tiny_audioldm(folder: Path, *, whole_clap: bool) -> dict[str, Any]:
     """
     parts: dict[str, Any] = {
         "unet": UNet2DConditionModel(
-            sample_size=16,
-            in_channels=4,
-            out_channels=4,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            block_out_channels=(8, 16),
-            layers_per_block=1,
+            **TINY_UNET,
             attention_head_dim=(1, 2),
             cross_attention_dim=(8, 16),
-            norm_num_groups=4,
             class_embed_type="simple_projection",
             projection_class_embeddings_input_dim=16,
             class_embeddings_concat=True,

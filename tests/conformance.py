@@ -186,14 +186,16 @@ class BackendSuite:
         assert backend.generate([ask(backend)])[0].media != backend.generate([ask(backend, "rain on a tin roof")])[0].media
 
     def test_neighbours_and_their_order_do_not_matter(self, backend: Backend) -> None:
+        """Three requests alone, turned round, and among five others: in a batch of eight, the largest that any backend makes."""
         words = ["a dog barks", "rain on a tin roof", "piano"]
         requests = [ask(backend, said, seed=seed) for seed, said in enumerate(words)]
         if backend.capabilities.steps:
             requests[1] = requests[1].model_copy(update={"steps": 3})
-        alone = [backend.generate([request], rows=4)[0].media for request in requests]
+        alone = [backend.generate([request], rows=8)[0].media for request in requests]
         assert len(set(alone)) == 3
-        assert [made.media for made in backend.generate(requests, rows=4)] == alone
-        assert [made.media for made in backend.generate(requests[::-1], rows=4)] == alone[::-1]
+        assert [made.media for made in backend.generate(requests[::-1], rows=8)] == alone[::-1]
+        others = [ask(backend, words[seed % 3], seed=seed) for seed in range(3, 8)]
+        assert [made.media for made in backend.generate([*others, *requests], rows=8)][5:] == alone
 
     def test_progress_rises_to_one(self, backend: Backend) -> None:
         seen: list[Progress] = []

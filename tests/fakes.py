@@ -137,18 +137,21 @@ def _vae(channels: tuple[int, ...]) -> AutoencoderKL:
     )
 
 
+TINY_UNET: dict[str, Any] = {
+    "sample_size": 16,
+    "in_channels": 4,
+    "out_channels": 4,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+}
+
+
 def _unet(loa_width: int, text_width: int, heads: tuple[int, int]) -> AudioLDM2UNet2DConditionModel:
     return AudioLDM2UNet2DConditionModel(
-        sample_size=16,
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        attention_head_dim=heads,
-        cross_attention_dim=((None, loa_width, text_width),) * 2,
-        norm_num_groups=4,
+        **TINY_UNET, attention_head_dim=heads, cross_attention_dim=((None, loa_width, text_width),) * 2
     )
 
 

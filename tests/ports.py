@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import BertConfig, PreTrainedTokenizerFast, T5Config
 
 from encoders.weights import shapes_of
+from generators.base import GenerationRequest
 from generators.bigvgan import BigVgan, BigVganConfig, lowpass
 from tests.drawn import drawn
 from tests.fakes import _pieces
@@ -254,3 +255,21 @@ def write_t5(folder: Path) -> None:
     T5Config(
         vocab_size=96, d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=3, feed_forward_proj="gated-gelu", tie_word_embeddings=False
     ).save_pretrained(folder)
+
+
+def sounds(backend: Any, requests: list[GenerationRequest], rows: int) -> list[np.ndarray]:
+    """Samples [C, T] of requests made in one batch, not yet rounded to 16 bits."""
+    return [sound.samples for sound in backend._synthesise(requests, rows, lambda _: None, lambda: False)]
+
+
+def assert_alone_as_among_eight(backend: Any, said: Sequence[str], seconds: tuple[float, float]) -> None:
+    """Eight requests unlike in words, length, steps and negative prompt: bitwise the same in one shape of batch, else to rounding."""
+    requests = [
+        GenerationRequest(prompt=said[i % len(said)], seconds=seconds[i % 2], seed=i, steps=1 + i % 2, negative_prompt="rain" * (i % 3))
+        for i in range(8)
+    ]
+    together = sounds(backend, requests, 8)
+    for row in (0, 3):
+        assert np.array_equal(sounds(backend, requests[row : row + 1], 8)[0], together[row])
+        alone = sounds(backend, requests[row : row + 1], 1)[0]
+        assert np.abs(alone - together[row]).max() <= 1e-5 * np.abs(alone).max()

@@ -281,12 +281,6 @@ def test_the_folders_of_diffusers_fit_their_classes_by_keys_and_shapes(folder: A
     assert set(told) == {"unet", "vae", "vocoder", "text_encoder"} and not any(told.values())
 
 
-def test_alone_and_among_seven_others_a_request_sounds_the_same(folder: AudioLDM) -> None:
-    requests = [GenerationRequest(prompt=f"piano beat {n}", seconds=0.5 + 0.1 * n, seed=n, steps=2 + n % 2) for n in range(8)]
-    alone = [folder.generate([request], rows=8)[0].media for request in requests[2:5]]
-    assert [made.media for made in folder.generate(requests, rows=8)][2:5] == alone and len(set(alone)) == 3
-
-
 def test_candidates_are_ranked_where_there_is_an_ear(folder: AudioLDM) -> None:
     request = GenerationRequest(prompt="a dog barks", seconds=0.5, steps=2, candidates=3)
     if folder.name != "musicldm":

@@ -16,7 +16,17 @@ from generators.base import CheckpointMissing, GenerationRequest, UnsupportedReq
 from generators.engine import Job, denoise
 from generators.make_an_audio import MakeAnAudio, MakeAnAudio2, structured
 from media.refs import MediaStore
-from tests.ports import drawn_state, empty_state, furthest, keys, reference, write_bert, write_make_an_audio, write_t5
+from tests.ports import (
+    assert_alone_as_among_eight,
+    drawn_state,
+    empty_state,
+    furthest,
+    keys,
+    reference,
+    write_bert,
+    write_make_an_audio,
+    write_t5,
+)
 
 ROWS = {"make-an-audio": (MakeAnAudio, 1), "make-an-audio-2": (MakeAnAudio2, 2)}
 TOLERANCE = 1e-4
@@ -131,21 +141,7 @@ def test_the_true_size_takes_every_key_of_the_public_file(name: str, tmp_path: P
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_sound_is_the_same_alone_and_among_eight(name: str, loaded: Make) -> None:
-    backend = loaded(name)
-    said = ["a dog barks", "rain on the tin roof", "piano", "thunder then rain"]
-    requests = [
-        GenerationRequest(prompt=said[i % 4], seconds=(0.5, 0.2)[i % 2], seed=i, steps=1 + i % 2, negative_prompt="rain" * (i % 3))
-        for i in range(8)
-    ]
-    together = _sounds(backend, requests, 8)
-    for row in (0, 3):
-        assert np.array_equal(_sounds(backend, requests[row : row + 1], 8)[0], together[row])
-        alone = _sounds(backend, requests[row : row + 1], 1)[0]  # another shape of batch: rounding
-        assert np.abs(alone - together[row]).max() <= 1e-5 * np.abs(alone).max()
-
-
-def _sounds(backend: Any, requests: list[GenerationRequest], rows: int) -> list[np.ndarray]:
-    return [sound.samples for sound in backend._synthesise(requests, rows, lambda _: None, lambda: False)]
+    assert_alone_as_among_eight(loaded(name), ["a dog barks", "rain on the tin roof", "piano", "thunder then rain"], (0.5, 0.2))
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -24,7 +24,7 @@ from generators.tango import Tango
 from media.mel import MelSpec, log_mel
 from media.refs import MediaStore
 from tests.drawn import drawn_sound
-from tests.ports import empty_state, furthest, keys, reference, write_t5, write_tango
+from tests.ports import assert_alone_as_among_eight, empty_state, furthest, keys, reference, write_t5, write_tango
 
 ROWS = ["tango", "tango2"]
 TOLERANCE = 1e-4
@@ -145,20 +145,7 @@ def test_the_true_size_takes_every_key_of_the_public_files(name: str, tmp_path: 
 
 
 def test_a_sound_is_the_same_alone_and_among_eight(loaded: Tango) -> None:
-    said = ["a dog barks", "rain on the tin roof and thunder and birds", "piano", "thunder"]
-    requests = [
-        GenerationRequest(prompt=said[i % 4], seconds=(1.0, 0.5)[i % 2], seed=i, steps=1 + i % 2, negative_prompt="rain" * (i % 3))
-        for i in range(8)
-    ]
-    together = _sounds(loaded, requests, 8)
-    for row in (0, 3):
-        assert np.array_equal(_sounds(loaded, requests[row : row + 1], 8)[0], together[row])
-        alone = _sounds(loaded, requests[row : row + 1], 1)[0]  # another shape of batch: rounding
-        assert np.abs(alone - together[row]).max() <= 1e-5 * np.abs(alone).max()
-
-
-def _sounds(backend: Tango, requests: list[GenerationRequest], rows: int) -> list[np.ndarray]:
-    return [sound.samples for sound in backend._synthesise(requests, rows, lambda _: None, lambda: False)]
+    assert_alone_as_among_eight(loaded, ["a dog barks", "rain on the tin roof and thunder and birds", "piano", "thunder"], (1.0, 0.5))
 
 
 def test_noise_at_every_step_comes_from_the_requests_own_seed(loaded: Tango) -> None:
