@@ -38,15 +38,20 @@ def made_each(backend: Backend, requests: Sequence[GenerationRequest], rows: int
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """torch on ``count`` threads, as in every worker, so that all processes sign their sounds alike."""
+    """torch and numpy's matrix products on ``count`` threads, as in every worker: both round otherwise on another number.
+
+    A fingerprint tells torch's number only; the other must not be left to the machine (Ray, for one, sets it by the environment).
+    """
     import torch
+    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with threadpool_limits(count, user_api="blas"):
+        torch.set_num_threads(count)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def processors() -> int:

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+from evaluation.batches import peak_mb as peak_here
 from evaluation.making import open_checkpoint
 from generators.audioldm2 import AudioLDM2
 from generators.base import GenerationRequest
@@ -51,10 +52,9 @@ def peak_mb(folder: Path) -> float | None:
 def _peak_here(folder: Path) -> float:
     with tempfile.TemporaryDirectory() as place:
         open_checkpoint(folder, MediaStore(Path(place))).generate([_short(0, STEPS)])
-    # Not getrusage: its maximum is inherited from the parent across exec.
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
-    return round(kib * 1024 / 1e6, 1)
+    peak = peak_here()
+    assert peak is not None  # on Linux, as was asked before
+    return peak
 
 
 def size_mb(folder: Path) -> float:

@@ -9,7 +9,6 @@ appears whole or not at all: another checkpoint, another thread count or another
 from __future__ import annotations
 
 import hashlib
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
@@ -23,8 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from evaluation.batches import made_each
 from generators.audioldm2 import AudioLDM2
-from generators.base import GenerationFailed, GenerationRequest, canonical_json
+from generators.base import Generated, GenerationFailed, GenerationRequest, canonical_json
 from media.audio import Audio, encode_audio, read_audio
 from media.refs import MediaStore, write_whole
 
@@ -136,11 +136,6 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 # -- in the process that does the work ------------------------------------------------------------------------------
 
 _backends: dict[Recipe, AudioLDM2] = {}
@@ -168,21 +163,18 @@ def _lent(recipe: Recipe, backend: AudioLDM2) -> Iterator[None]:
 
 def _make_batch(recipe: Recipe, batch: list[tuple[str, GenerationRequest]]) -> None:
     backend = _backends.get(recipe) or _opened(recipe)
-    requests = [request for _, request in batch]
-    try:
-        made = [backend.store.path(sound.media).read_bytes() for sound in backend.generate(requests, rows=ROWS)]
-    except GenerationFailed:  # one of them: the others are made alone
-        made = [_alone(backend, request) for request in requests]
-    for (key, _), data in zip(batch, made, strict=True):
-        write_whole(_sound_path(recipe, key), data)
+    made = made_each(backend, [request for _, request in batch], ROWS)
+    for (key, request), sound in zip(batch, made, strict=True):
+        write_whole(_sound_path(recipe, key), _wav(backend, request, sound))
 
 
-def _alone(backend: AudioLDM2, request: GenerationRequest) -> bytes:
-    try:
-        return backend.store.path(backend.generate([request], rows=ROWS)[0].media).read_bytes()
-    except GenerationFailed:
-        rate = backend.capabilities.sample_rate
-        return encode_audio(Audio(np.zeros((1, round(request.seconds * rate)), np.float32), rate), "wav")
+def _wav(backend: AudioLDM2, request: GenerationRequest, made: Generated | Exception) -> bytes:
+    if isinstance(made, Generated):
+        return backend.store.path(made.media).read_bytes()
+    if not isinstance(made, GenerationFailed):
+        raise made
+    rate = backend.capabilities.sample_rate
+    return encode_audio(Audio(np.zeros((1, round(request.seconds * rate)), np.float32), rate), "wav")
 
 
 def _rebuild_batch(recipe: Recipe, batch: list[tuple[str, Audio]]) -> None:

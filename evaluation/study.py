@@ -23,7 +23,7 @@ from configs.schema import BackendConfig, StudyBackend, StudyConfig, StudyPrompt
 from evaluation.batches import bucket_of, threads
 from evaluation.ledger import Ledger, Row, StudyStopped, read_ledger
 from evaluation.prompt_tables import read_prompts
-from evaluation.workers import STORE, Cell, OnProgress, Recipe, Task, work, work_in_processes, work_on_ray
+from evaluation.workers import STORE, Cell, OnProgress, Recipe, Task, count, finished, work, work_in_processes, work_on_ray
 from generators.base import Backend, CheckpointMissing, GenerationRequest, UnsupportedRequest, canonical_json
 from media.audio import Audio, encode_audio, read_audio
 from media.refs import MediaRef, MediaStore, require_file, write_whole
@@ -56,6 +56,7 @@ class Plan:
     cells: list[Cell]
     recipes: dict[str, Recipe]  # by label
     buckets: dict[str, int]  # by label: the rows of its batches
+    megabytes: dict[str, float]  # by label: of weights
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ def plan(config: StudyConfig, folder: Path, home: Path, rows: Mapping[str, Backe
         built: dict[str, Backend] = {}
         for recipe in recipes.values():
             built.setdefault(recipe.same, recipe.build(store))
-        absent = {b.name: state.reason for b in built.values() if not (state := b.readiness()).ready}
+        states = {same: backend.readiness() for same, backend in built.items()}
+        absent = {built[same].name: state.reason for same, state in states.items() if not state.ready}
         if absent:
             raise CheckpointMissing("; ".join(f"backend '{name}' is not ready: {reason}" for name, reason in absent.items()))
         stored = {prompt.id: _stored(prompt, store) for prompt in prompts}
@@ -149,7 +151,8 @@ def plan(config: StudyConfig, folder: Path, home: Path, rows: Mapping[str, Backe
         for backend in built.values():
             backend.unload()
         protocol = _protocol(config, recipes, built, buckets, signed)
-    return Plan(config, protocol, found, recipes, buckets)
+    megabytes = {label: states[recipe.same].bytes / 1e6 for label, recipe in recipes.items()}
+    return Plan(config, protocol, found, recipes, buckets, megabytes)
 
 
 def cells(config: StudyConfig, folder: Path, home: Path, rows: Mapping[str, BackendConfig], synthesise: Synthesise) -> list[Cell]:
@@ -214,7 +217,7 @@ def _true_loa(entry: StudyBackend, prompt: StudyPrompt, backend: Backend, store:
         raise ConfigError(f"backend '{entry.name}' is made from a true LOA, and prompt '{prompt.id}' has neither 'loa' nor 'reference'")
     ref = store.put_file(path)
     try:
-        backend.check(GenerationRequest(loa=((ref, 1.0),)))
+        backend.check(GenerationRequest(loa=((ref, 1.0),), seconds=min(1.0, backend.capabilities.max_seconds)))
     except UnsupportedRequest as refusal:
         if not hasattr(backend, "loa_of"):
             raise ConfigError(f"backend '{entry.name}' cannot be made from a true LOA: {refusal}") from None
@@ -327,18 +330,34 @@ def run(
     started = time.perf_counter()
     task = task_of(plan, folder, retry)
     write_study(plan, folder)
-    before = sum(Ledger(task.folder).get(cell.place) is not None for cell in plan.cells) if (folder / "ledger.jsonl").exists() else 0
-    if executor == "ray":
-        work_on_ray(task, jobs, plan.config.gpus, on_progress)
+    ledger = Ledger(task.folder)
+    before, _ = count(task, ledger)
+    jobs = min(jobs, sum(any(not finished(cell, ledger, retry) for cell in batch) for batch in task.batches))
+    tell = _changes_only(on_progress)
+    if not jobs:
+        tell(before, before)
+    elif executor == "ray":
+        work_on_ray(task, jobs, plan.config.gpus, tell)
     elif jobs > 1:
-        work_in_processes(task, jobs, on_progress)
+        work_in_processes(task, jobs, tell)
     else:
         with threads(plan.config.threads):
-            work(task, on_progress)
+            work(task, tell)
     rows = study_rows(folder)
     failed = [row for row in rows if row.status == "failed"]
     wall = time.perf_counter() - started
     return Summary(len(plan.cells), len(rows) - len(failed), failed, len(rows) - before, wall, costs(rows))
+
+
+def _changes_only(on_progress: OnProgress) -> OnProgress:
+    last: list[tuple[int, int]] = []
+
+    def tell(done: int, of: int) -> None:
+        if last != [(done, of)]:
+            last[:] = [(done, of)]
+            on_progress(done, of)
+
+    return tell
 
 
 def costs(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:

@@ -436,9 +436,8 @@ class _Actor:
     """A worker in a process of Ray's, perhaps on another machine."""
 
     def __init__(self, recipes: dict[str, Recipe], rows: int, count: int) -> None:
-        import torch
-
-        torch.set_num_threads(count)
+        self._stack = ExitStack()
+        self._stack.enter_context(threads(count))
         self._place = TemporaryDirectory(prefix="loa-study-")
         self._worker = Worker(recipes, rows, Path(self._place.name))
         self._store = MediaStore(Path(self._place.name))

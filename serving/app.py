@@ -498,8 +498,8 @@ def bench_nano(
         clips: a folder by ``python -m training.data``, whose held-out recordings are then judged too.
         work, jobs: as in ``evaluation.nano.run``; by default nothing is kept and each processor works.
     """
+    from evaluation.batches import processors
     from evaluation.j2 import CrossJudge
-    from evaluation.making import processors
     from evaluation.nano import CORE, FULL, QUICK, run
 
     home = load_config().home

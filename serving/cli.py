@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from serving.studies import study
+
 if TYPE_CHECKING:
     from generators.base import Generated
     from media.refs import MediaRef
@@ -57,6 +59,7 @@ models = typer.Typer(help="Which systems there are and which are ready here.", r
 bench = typer.Typer(help="Measure.", rich_markup_mode=None)
 cli.add_typer(models, name="models")
 cli.add_typer(bench, name="bench")
+cli.add_typer(study, name="study")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Backend = Annotated[str, typer.Option("--backend", metavar="NAME", help="A row of 'loa models list', or auto.")]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from evaluation import making
-from evaluation.making import Maker, Recipe, makers, one_thread, open_checkpoint, processors
+from evaluation.batches import processors
+from evaluation.making import Maker, Recipe, makers, one_thread, open_checkpoint
 from generators.base import GenerationRequest, UnsupportedRequest
 from media.refs import MediaStore
 

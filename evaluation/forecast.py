@@ -1,0 +1,151 @@
+"""How long a study will take and how much memory, said before it begins: from what this machine measured earlier, else from sizes.
+
+Knows rows, cells and one small file of earlier medians. A guess is called one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from evaluation.batches import processors
+from evaluation.ledger import Row
+from evaluation.workers import Cell, Recipe
+from generators.base import canonical_json
+from media.refs import write_whole
+
+FILE = "study-costs.json"  # below LOA_HOME/cache
+START = 8.0  # seconds until a worker has imported its libraries and loaded a small checkpoint
+PROCESS_MB = 450.0  # a process with torch in it
+# A guess for a checkpoint that was never run here, after nano on one thread: 20 MB of weights, 8 rows, 25 steps, real-time factor 0.25.
+PER_STEP_AND_MB = 0.25 / 25 / 20  # real-time factor a step and MB of weights
+OVERHEAD = 2.0  # steps' worth of reading, decoding and vocoding
+USUAL_STEPS = 25  # where a backend chooses
+
+Basis = Literal["measured here", "scaled from what was measured here", "guessed from the size of the weights"]
+
+
+class Cost(BaseModel):
+    """Medians of one setting on this machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    setting: str  # row, options, threads, rows, candidates: all but the steps
+    steps: int
+    rtf: float  # wall seconds a second of sound
+    peak_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is left to do. ``seconds`` of work for one worker; ``memory_mb`` of one worker; the weakest basis of them all."""
+
+    cells: int
+    seconds: float
+    memory_mb: float
+    basis: Basis
+
+    def wall(self, jobs: int) -> float:
+        """Seconds until so many workers are through."""
+        return START + self.seconds / max(1, jobs) if self.cells else 0.0
+
+
+_COSTS = TypeAdapter(list[Cost])
+
+
+def setting_of(recipe: Recipe, cell: Cell, threads: int, rows: int) -> str:
+    """What a cost is remembered by, besides the steps."""
+    told = {"row": recipe.row.name, "options": recipe.row.options, "threads": threads, "rows": rows}
+    return canonical_json(told | {"candidates": cell.request.candidates, "cpus": os.cpu_count()})
+
+
+def read_costs(home: Path) -> list[Cost]:
+    """Earlier medians; none where the file is missing or damaged."""
+    try:
+        return _COSTS.validate_json((home / "cache" / FILE).read_bytes())
+    except (OSError, ValidationError):
+        return []
+
+
+def keep_costs(home: Path, found: Sequence[Cost]) -> None:
+    """Add medians to the file; the newest of a setting and number of steps stays."""
+    kept = {(cost.setting, cost.steps): cost for cost in (*read_costs(home), *found)}
+    path = home / "cache" / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data: list[dict[str, Any]] = [cost.model_dump(mode="json") for cost in kept.values()]
+    write_whole(path, (json.dumps(data, indent=1) + "\n").encode())
+
+
+def measured_costs(rows: Sequence[Row], recipes: dict[str, Recipe], threads: int, buckets: dict[str, int]) -> list[Cost]:
+    """Medians by label of rows that were made in full batches' company."""
+    found = []
+    for label, recipe in recipes.items():
+        own = [row for row in rows if row.backend == label and row.status == "done" and row.measured.rtf is not None]
+        if own:
+            cell = Cell(own[0].key, own[0].prompt, label, own[0].seed, own[0].request, own[0].fingerprint)
+            peaks = [row.measured.peak_mb for row in own if row.measured.peak_mb is not None]
+            factor = median(row.measured.rtf for row in own if row.measured.rtf is not None)
+            setting = setting_of(recipe, cell, threads, buckets[label])
+            found.append(
+                Cost(setting=setting, steps=cell.request.steps or USUAL_STEPS, rtf=factor, peak_mb=max(peaks) if peaks else None)
+            )
+    return found
+
+
+def forecast(
+    cells: Sequence[Cell],
+    recipes: dict[str, Recipe],
+    threads: int,
+    buckets: dict[str, int],
+    megabytes: dict[str, float],
+    known: Sequence[Cost],
+) -> Forecast:
+    """What the cells will take.
+
+    Args:
+        megabytes: of weights, by label.
+        known: what was measured on this machine.
+    """
+    exact = {(cost.setting, cost.steps): cost for cost in known}
+    seconds, memory, basis = 0.0, 0.0, 0
+    names: tuple[Basis, ...] = ("measured here", "scaled from what was measured here", "guessed from the size of the weights")
+    for cell in cells:
+        setting = setting_of(recipes[cell.backend], cell, threads, buckets[cell.backend])
+        steps = cell.request.steps or USUAL_STEPS
+        near = min((cost for cost in known if cost.setting == setting), key=lambda cost: abs(cost.steps - steps), default=None)
+        peak = near.peak_mb if near is not None else None
+        if (setting, steps) in exact:
+            factor, weak = exact[(setting, steps)].rtf, 0
+        elif near is not None:
+            factor, weak = near.rtf * (steps + OVERHEAD) / (near.steps + OVERHEAD), 1
+        else:
+            factor = PER_STEP_AND_MB * (steps + OVERHEAD) * max(1.0, megabytes[cell.backend]) * cell.request.candidates / threads**0.7
+            weak = 2
+        seconds += factor * cell.request.seconds
+        memory = max(memory, peak if peak is not None else PROCESS_MB + 1.5 * megabytes[cell.backend] + 20 * buckets[cell.backend])
+        basis = max(basis, weak)
+    return Forecast(len(cells), seconds, memory, names[basis])
+
+
+def jobs_for(memory_mb: float, threads: int) -> int:
+    """How many workers this machine has processors and free memory for; one where a card is to be shared."""
+    if Path("/dev/nvidia0").exists():
+        return 1
+    free = _free_mb()
+    by_memory = processors() if free is None else int(0.7 * free // max(memory_mb, 1))
+    return max(1, min(processors() // threads, by_memory))
+
+
+def _free_mb() -> float | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("MemAvailable:")), None)

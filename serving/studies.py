@@ -1,0 +1,172 @@
+"""`loa study`: comparisons on the command line. Flags in, one result on stdout, progress on stderr; evaluation/ does the work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from evaluation.forecast import Forecast
+    from evaluation.study import Plan, Summary
+
+study = typer.Typer(help="Compare systems on the same prompts: run, report, listen.", rich_markup_mode=None)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of 'loa study run'.")]
+
+
+@study.command("run")
+def study_run(
+    spec: Annotated[str, typer.Argument(metavar="SPEC.yaml", help="A specification, or a shipped one: first-look.")],
+    output: Annotated[Path, typer.Option("-o", metavar="DIR", help="Where sounds, ledger and report go.")],
+    executor: Annotated[str, typer.Option("--executor", metavar="local|ray", help="Processes here, or Ray's workers.")] = "local",
+    jobs: Annotated[int, typer.Option("--jobs", min=0, max=1024, help="Workers; 0: what this machine bears.")] = 0,
+    retry: Annotated[bool, typer.Option("--retry", help="Make failed cells again.")] = False,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Measure and write the report at the end.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Make every sound that DIR does not have yet, then measure them all. Stopped or killed, the same command goes on."""
+    from serving.cli import Usage, _bar, _lines, _print_json, _quieten
+
+    if executor not in ("local", "ray"):
+        raise Usage(f"--executor is local or ray, got '{executor}'")
+    from configs.schema import study_config
+
+    config = study_config(spec)
+    _check_folder(output)
+    _quieten()
+    from evaluation.study import plan, run
+    from serving.app import build, synthesised
+
+    app = build()
+    planned = plan(config, output, app.config.home, app.rows, synthesised)
+    ahead, workers = _forecast(planned, output, app.config.home, jobs, retry)
+    _say_before(ahead, workers, len(planned.cells))
+    with _bar(config.name) as on_progress:
+        lines = _lines()
+
+        def tell(done: int, of: int) -> None:
+            if sys.stderr.isatty():
+                on_progress(SimpleNamespace(step=done, of=of, stage=config.name))
+            else:
+                lines("sounds", done, of)
+
+        kind: Any = executor
+        summary = run(planned, output, executor=kind, jobs=workers, retry=retry, on_progress=tell)
+    _remember(planned, output, app.config.home)
+    written = _written(output, as_lines=_lines()) if report and config.metrics else None
+    if as_json:
+        _print_json(_told(summary, ahead, workers, output) | {"report": written})
+        return
+    _say_after(summary, ahead, workers)
+    print(output / "report.html" if written else output)
+
+
+@study.command("report")
+def study_report(folder: Folder, as_json: Json = False) -> None:
+    """Measure a study's sounds and write report.html, table.md, table.csv and table.tex beside them."""
+    from serving.cli import _lines, _print_json, _quieten
+
+    _quieten()
+    from evaluation.study import read_study
+
+    read_study(folder)
+    written = _written(folder, as_lines=_lines())
+    if as_json:
+        _print_json(written)
+        return
+    print(folder / "report.html")
+
+
+def _written(folder: Path, as_lines: Callable[[str, int, int], None]) -> dict[str, str]:
+    """The report's files by kind."""
+    from importlib import import_module
+
+    files = import_module("evaluation.report").write_report(folder, on_progress=as_lines)
+    return {name: str(path) for name, path in vars(files).items() if isinstance(path, Path)}
+
+
+def _check_folder(folder: Path) -> None:
+    """A folder that can be written: new, empty, or a study's."""
+    from media.refs import MediaError
+
+    if folder.exists() and not folder.is_dir():
+        raise MediaError(f"-o takes a folder, and '{folder}' is a file")
+    if (
+        folder.is_dir()
+        and any(folder.iterdir())
+        and not any((folder / name).exists() for name in ("study.json", "ledger.jsonl", "store"))
+    ):
+        raise MediaError(f"'{folder}' holds other things than a study; name a new folder")
+    if not folder.exists() and not folder.absolute().parent.is_dir():
+        raise MediaError(f"there is no folder '{folder.absolute().parent}' to make '{folder.name}' in; make it first")
+
+
+def _forecast(planned: Plan, folder: Path, home: Path, jobs: int, retry: bool) -> tuple[Forecast, int]:
+    """What is left to do, and how many workers do it."""
+    from evaluation.forecast import forecast, jobs_for, measured_costs, read_costs
+    from evaluation.ledger import Ledger
+    from evaluation.workers import finished
+
+    ledger = Ledger(folder)
+    left = [cell for cell in planned.cells if not finished(cell, ledger, retry)]
+    threads = planned.config.threads
+    known = [*read_costs(home), *measured_costs(ledger.rows, planned.recipes, threads, planned.buckets)]
+    ahead = forecast(left, planned.recipes, threads, planned.buckets, planned.megabytes, known)
+    return ahead, jobs or jobs_for(ahead.memory_mb, threads)
+
+
+def _remember(planned: Plan, folder: Path, home: Path) -> None:
+    """What this run measured helps to foretell the next; a full disk keeps no study from its end."""
+    from contextlib import suppress
+
+    from evaluation.forecast import keep_costs, measured_costs
+    from evaluation.study import study_rows
+
+    with suppress(OSError):
+        keep_costs(home, measured_costs(study_rows(folder), planned.recipes, planned.config.threads, planned.buckets))
+
+
+def _say_before(ahead: Forecast, workers: int, cells: int) -> None:
+    have = cells - ahead.cells
+    line = f"{cells} sounds" + (f", {have} of them made before" if have else "")
+    if ahead.cells:
+        line += (
+            f"; about {_minutes(ahead.wall(workers))} with {workers} worker{'s' if workers > 1 else ''} of {ahead.memory_mb:.0f} MB "
+            f"({ahead.basis})"
+        )
+    print(line, file=sys.stderr, flush=True)
+
+
+def _say_after(summary: Summary, ahead: Forecast, workers: int) -> None:
+    for row in summary.failed:
+        print(f"failed: {row.backend}, {row.prompt}, seed {row.seed}: {row.error}", file=sys.stderr)
+    foretold = f" (foretold {_minutes(ahead.wall(workers))})" if summary.made else ""
+    print(
+        f"{summary.done} of {summary.cells} sounds are there, {len(summary.failed)} failed; {summary.made} made now in "
+        f"{_minutes(summary.wall_seconds)}{foretold}",
+        file=sys.stderr,
+    )
+
+
+def _told(summary: Summary, ahead: Forecast, workers: int, folder: Path) -> dict[str, Any]:
+    return {
+        "folder": str(folder),
+        "cells": summary.cells,
+        "done": summary.done,
+        "failed": [{"prompt": r.prompt, "backend": r.backend, "seed": r.seed, "error": r.error} for r in summary.failed],
+        "made": summary.made,
+        "wall_seconds": round(summary.wall_seconds, 3),
+        "workers": workers,
+        "predicted": {"wall_seconds": round(ahead.wall(workers), 3), "peak_mb": round(ahead.memory_mb, 1), "basis": ahead.basis},
+        "backends": summary.backends,
+    }
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
