@@ -125,19 +125,19 @@ def plan(config: StudyConfig, folder: Path, home: Path, rows: Mapping[str, Backe
         ConfigError: a backend, an option or a prompt is wrong. MediaError: a file of one. CheckpointMissing: a backend is not ready.
     """
     prompts = read_prompts(config.prompts_from) if config.prompts_from else config.prompts
-    prompts = tuple(_with_reference(prompt, folder, synthesise) for prompt in prompts)
-    config = config.model_copy(update={"prompts": prompts, "prompts_from": None})
     recipes = {entry.name: _recipe(entry, rows, home) for entry in config.backends}
     store = MediaStore(folder / STORE)
-    with threads(config.threads):
-        built: dict[str, Backend] = {}
-        for recipe in recipes.values():
-            built.setdefault(recipe.same, recipe.build(store))
-        states = {same: backend.readiness() for same, backend in built.items()}
-        absent = {built[same].name: state.reason for same, state in states.items() if not state.ready}
-        if absent:
-            raise CheckpointMissing("; ".join(f"backend '{name}' is not ready: {reason}" for name, reason in absent.items()))
-        stored = {prompt.id: _stored(prompt, store) for prompt in prompts}
+    built: dict[str, Backend] = {}
+    for recipe in recipes.values():
+        built.setdefault(recipe.same, recipe.build(store))
+    states = {same: backend.readiness() for same, backend in built.items()}
+    absent = {built[same].name: state.reason for same, state in states.items() if not state.ready}
+    if absent:
+        raise CheckpointMissing("; ".join(f"backend '{name}' is not ready: {reason}" for name, reason in absent.items()))
+    prompts = tuple(_with_reference(prompt, folder, synthesise) for prompt in prompts)
+    config = config.model_copy(update={"prompts": prompts, "prompts_from": None})
+    stored = {prompt.id: _stored(prompt, store) for prompt in prompts}
+    with threads(config.threads):  # from here on torch is needed, which signs
         buckets, signed, found = {}, {}, []
         for entry in config.backends:
             backend = built[recipes[entry.name].same]

@@ -100,7 +100,7 @@ def _check_folder(folder: Path) -> None:
     if (
         folder.is_dir()
         and any(folder.iterdir())
-        and not any((folder / name).exists() for name in ("study.json", "ledger.jsonl", "store"))
+        and not any((folder / name).exists() for name in ("study.json", "ledger.jsonl", "store", "references"))
     ):
         raise MediaError(f"'{folder}' holds other things than a study; name a new folder")
     if not folder.exists() and not folder.absolute().parent.is_dir():

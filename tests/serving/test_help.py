@@ -9,7 +9,15 @@ from tests.serving.conftest import Loa
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["generate", "--help"], ["edit", "--help"], ["chat", "--help"], ["models", "list", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["generate", "--help"],
+        ["edit", "--help"],
+        ["chat", "--help"],
+        ["models", "list", "--help"],
+        ["study", "run", "--help"],
+    ],
 )
 def test_help_imports_nothing_but_typer(loa: Loa, arguments):
     ran = loa(*arguments)
@@ -44,7 +52,7 @@ def test_version_is_the_distributions(loa: Loa):
 
 def test_every_command_of_the_contract_that_this_version_brings_is_listed(loa: Loa):
     out = loa("--help").stdout
-    for command in ("chat", "generate", "edit", "replay", "models", "doctor", "bench"):
+    for command in ("chat", "generate", "edit", "replay", "models", "study", "doctor", "bench"):
         assert f"\n  {command}" in out
 
 
