@@ -6,11 +6,15 @@ in the browser's storage; what the page is handed are opaque names, so that noth
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
 import secrets
+import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +35,8 @@ from evaluation.listening import (
     Sound,
     Test,
     Trial,
+    analyse,
+    as_rows,
     check_answer,
     keep,
     load,
@@ -40,7 +46,9 @@ from evaluation.listening import (
     read_answers,
     save,
 )
+from evaluation.study import read_study, reference_path, study_rows
 from media.audio import read_audio
+from media.refs import write_whole
 
 # Nothing but what this server hands out itself; no inline script or style, no frame around it, no form to elsewhere.
 POLICY = (
@@ -55,6 +63,8 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 MAX_RATERS = 10_000
+LOCAL = ("127.0.0.1", "localhost", "::1")
+HOSTS = ("127.0.0.1", "localhost", "[::1]")
 HEARD = 0.9  # share of every sound that must have been played before its rating counts
 PAGE = {"": ("listen.html", "text/html"), "listen.js": ("listen.js", "text/javascript"), "listen.css": ("listen.css", "text/css")}
 
@@ -66,6 +76,50 @@ class Given(BaseModel):
     trial: str = Field(max_length=40)
     ratings: dict[Annotated[str, Field(max_length=40)], float] = Field(max_length=50)
     heard: dict[Annotated[str, Field(max_length=40)], float] = Field(max_length=50)
+
+
+def material(folder: Path) -> tuple[list[Sound], dict[str, Path]]:
+    """What a study made, and the recordings that its prompts name, by prompt id.
+
+    Raises:
+        ConfigError: the folder holds no study.
+    """
+    prompts = {prompt.id: prompt for prompt in read_study(folder).config.prompts}
+    sounds = [
+        Sound(
+            system=row.backend,
+            prompt=row.prompt,
+            caption=prompts[row.prompt].caption or prompts[row.prompt].transcript or row.prompt,
+            seed=row.seed,
+            path=(folder / row.audio).resolve(),
+        )
+        for row in study_rows(folder)
+        if row.audio is not None
+    ]
+    found = {name: reference_path(folder, prompt) for name, prompt in prompts.items()}
+    return sounds, {name: path.resolve() for name, path in found.items() if path is not None}
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """What the raters of a study's test said so far; written to ``listening/results.json`` and ``results.csv`` too.
+
+    Raises:
+        ConfigError: no test was begun there.
+    """
+    place = folder / "listening"
+    test = load(place)
+    if test is None:
+        raise ConfigError(f"{folder} holds no listening test: 'loa study listen {folder}' begins one")
+    answers = read_answers(place / "answers.jsonl")
+    told = {"test": {"seed": test.seed, "kinds": test.kinds, "systems": test.systems}, **analyse(test, answers)}
+    write_whole(place / "results.json", (json.dumps(told, indent=1) + "\n").encode())
+    rows = as_rows(test, answers)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(rows[0]) if rows else ["rater"])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(place / "results.csv", table.getvalue().encode())
+    return told
 
 
 def begin(place: Path, sounds: Sequence[Sound], references: Mapping[str, Path], kinds: Sequence[Kind], seed: int) -> Test:
@@ -185,7 +239,7 @@ class Sessions:
         return self._seconds[key]
 
 
-def listening_app(test: Test, folder: Path, hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]")) -> FastAPI:
+def listening_app(test: Test, folder: Path, hosts: Sequence[str] = HOSTS) -> FastAPI:
     """The page and its five addresses.
 
     Args:
@@ -241,3 +295,39 @@ def listening_app(test: Test, folder: Path, hosts: Sequence[str] = ("127.0.0.1",
         return sessions.state(rater)
 
     return app
+
+
+def serve(test: Test, folder: Path, host: str, port: int, say: Callable[[str], None]) -> None:
+    """Serve the page until Ctrl-C; ``say`` is told its address once it can be asked for.
+
+    Raises:
+        OSError: the address is taken or not this machine's.
+    """
+    import uvicorn
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as door:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        door.bind((host, port))
+        port = door.getsockname()[1]
+        local = host in LOCAL
+        app = listening_app(test, folder, HOSTS if local else ("*",))  # who opens it to others says by which names it is reached
+        say(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[door])
+
+
+def as_lines(told: Mapping[str, Any]) -> list[str]:
+    """The figures of ``results`` for reading."""
+    lines = []
+    for kind in told["test"]["kinds"]:
+        part = told[kind]
+        lines.append(f"{kind}: {part['raters']} raters, {part['ratings']} ratings")
+        lines += [f"  left out {rater[:8]}: {why}" for rater, why in part["left_out"].items()]
+        for name, figure in part.get("systems", {}).items():
+            low, high = figure["interval"]
+            lines.append(f"  {name:24} {figure['mean']:6.2f}  [{low:.2f}, {high:.2f}]  n = {figure['n']}")
+        for pair in part.get("pairs", []):
+            figure = pair["first_better"]
+            low, high = figure["interval"]
+            lines.append(f"  {pair['first']} over {pair['second']}: {figure['mean']:.2f}  [{low:.2f}, {high:.2f}]  n = {figure['n']}")
+    return lines

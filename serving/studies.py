@@ -83,6 +83,51 @@ def study_report(folder: Folder, as_json: Json = False) -> None:
     print(folder / "report.html")
 
 
+@study.command("listen")
+def study_listen(
+    folder: Folder,
+    ask: Annotated[str, typer.Option("--ask", metavar="KINDS", help="Of mos, ovl, rel, pair, mushra; with commas.")] = "ovl,rel",
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of everybody's order.")] = 0,
+    results: Annotated[bool, typer.Option("--results", help="Say what the raters answered so far, and serve nothing.")] = False,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where the page is served.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 7861,
+    as_json: Json = False,
+) -> None:
+    """Ask people: serve a blind listening test over a study's sounds until Ctrl-C; answers lie in DIR/listening."""
+    from serving.cli import Usage, _print_json, _quieten
+
+    _quieten()
+    from evaluation.listening import KINDS
+
+    kinds: Any = [name for name in (part.strip() for part in ask.split(",")) if name]
+    if not kinds or set(kinds) - set(KINDS) or len(set(kinds)) < len(kinds):
+        raise Usage(f"--ask takes each of {', '.join(KINDS)} at most once, got '{ask[:60]}'")
+    from serving import listen
+
+    if results:
+        told = listen.results(folder)
+        if as_json:
+            _print_json(told)
+        else:
+            print("\n".join(listen.as_lines(told)))
+        return
+    sounds, references = listen.material(folder)
+    test = listen.begin(folder / "listening", sounds, references, kinds, seed)
+
+    def say(url: str) -> None:
+        if as_json:
+            _print_json({"url": url, "trials": len(test.trials), "systems": test.systems, "folder": str(folder / "listening")})
+        else:
+            print(
+                f"{len(test.trials)} questions a rater at {url} (Ctrl-C ends; 'loa study listen {folder} --results' counts)", flush=True
+            )
+
+    try:
+        listen.serve(test, folder / "listening", host, port, say)
+    except OSError as error:
+        raise Usage(f"nothing can be served at {host}:{port} ({error.strerror}); choose another --port") from None
+
+
 def _written(folder: Path, as_lines: Callable[[str, int, int], None]) -> dict[str, str]:
     """The report's files by kind."""
     from importlib import import_module

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,12 +21,16 @@ import pytest
 import uvicorn
 
 from configs.registry import ConfigError
+from configs.schema import StudyConfig, parse, presets
 from evaluation.listening import ANCHOR, REFERENCE, Kind, Sound, Test, analyse, order, read_answers
+from evaluation.study import plan, run
 from media.audio import Audio, write_audio
-from serving.listen import begin, listening_app
+from serving.listen import begin, listening_app, material
+from tests import quick_backend
 
 HZ = {"dull": 300, "bright": 900, REFERENCE: 600}  # what tells the toy systems apart
 SECONDS = 0.5
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def tone(hz: float) -> Audio:
@@ -139,6 +147,69 @@ def test_another_test_does_not_begin_over_one_that_was_begun(tmp_path: Path) -> 
         begun(tmp_path, "ovl")
     with pytest.raises(ConfigError, match="seed 5"):
         begun(tmp_path, "mos", seed=6)
+
+
+# -- the command ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def study_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished study of two toy systems, one prompt with a true recording."""
+    site = quick_backend.install(tmp_path / "site", tmp_path / "home")
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(ROOT)]))
+    monkeypatch.setenv("LOA_HOME", str(tmp_path / "home"))
+    write_audio(tmp_path / "true.wav", tone(500))
+    spec = {
+        "name": "toy",
+        "prompts": [{"id": "a", "caption": "a dog", "reference": str(tmp_path / "true.wav")}, {"id": "b", "caption": "rain"}],
+        "backends": [{"name": "quick"}, {"name": "four", "row": "quick", "steps": 4}],
+        "seconds": 0.25,
+    }
+    folder, home = tmp_path / "study", tmp_path / "home"
+    run(plan(parse(spec, StudyConfig, "spec"), folder, home, presets(home), lambda name, seed: tone(seed)), folder)
+    return folder
+
+
+def test_a_study_is_material_for_a_test(study_folder: Path) -> None:
+    sounds, references = material(study_folder)
+    assert {(s.system, s.prompt, s.caption) for s in sounds} == {
+        (system, *prompt) for system in ("quick", "four") for prompt in (("a", "a dog"), ("b", "rain"))
+    }
+    assert all(sound.path.is_file() for sound in sounds)
+    assert list(references) == ["a"] and references["a"].is_file()
+    test = begin(study_folder / "listening", sounds, references, ["mushra"], 0)
+    assert {trial.prompt for trial in test.trials} == {"a"}
+
+
+def test_the_command_serves_until_ctrl_c_and_counts_what_was_answered(study_folder: Path) -> None:
+    command = [sys.executable, "-m", "serving.cli", "study", "listen", str(study_folder), "--ask", "rel", "--json"]
+    with subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+        try:
+            told = json.loads(server.stdout.readline())
+            with httpx.Client(base_url=told["url"]) as page:
+                wait(lambda: answers(page), 10)
+                rater = page.post("api/raters", json={}).json()["rater"]
+                (name,) = (question := page.get(f"api/raters/{rater}").json()["next"])["stimuli"]
+                time.sleep(0.25)
+                given = {"trial": question["id"], "ratings": {name: 4}, "heard": {name: 0.25}}
+                assert page.post(f"api/raters/{rater}/answers", json=given).json()["done"] == 1
+        finally:
+            server.send_signal(signal.SIGINT)
+            assert server.wait(20) == 130
+    counted = json.loads(subprocess.run([*command, "--results"], capture_output=True, text=True, cwd=ROOT, check=True).stdout)
+    assert counted["rel"]["raters"] == 1 or question["check"] is not None
+    assert counted == json.loads((study_folder / "listening" / "results.json").read_text())
+    assert (study_folder / "listening" / "results.csv").read_text().count("\n") == 2
+    refused = subprocess.run([*command, "--ask", "rel,what"], capture_output=True, text=True, cwd=ROOT)
+    assert refused.returncode == 2 and "what" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def answers(page: httpx.Client) -> bool:
+    try:
+        return page.get("").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 # -- a browser ------------------------------------------------------------------------------------------------------
