@@ -93,14 +93,16 @@ def differences(curve: np.ndarray, moments: Sequence[float], width: float = OVER
     return out
 
 
-def measure(backend: Backend, beds: Sequence[str] = BEDS, seeds: Sequence[int] = (0,), rows: int = 4) -> dict[str, Any]:
+def measure(
+    backend: Backend, beds: Sequence[str] = BEDS, seeds: Sequence[int] = (0,), rows: int = 4, steps: int | None = None
+) -> dict[str, Any]:
     """Figures of every way, over all beds and seeds."""
     made: dict[str, list[np.ndarray]] = {"latent": [], "equal power": [], "linear": []}
     rate = backend.capabilities.sample_rate
     for bed in beds:
         for seed in seeds:
-            whole = GenerationRequest(prompt=bed, seconds=SECONDS, seed=seed)
-            parts = [GenerationRequest(prompt=bed, seconds=WINDOW_S, seed=1000 * (seed + 1) + k) for k in range(WINDOWS)]
+            whole = GenerationRequest(prompt=bed, seconds=SECONDS, seed=seed, steps=steps)
+            parts = [GenerationRequest(prompt=bed, seconds=WINDOW_S, seed=1000 * (seed + 1) + k, steps=steps) for k in range(WINDOWS)]
             sounds = [read_audio(backend.store.path(g.media)).samples[0] for g in backend.generate([whole, *parts], rows=rows)]
             made["latent"].append(sounds[0].astype(np.float64))
             made["equal power"].append(crossfaded(sounds[1:], rate, "equal power"))
@@ -125,11 +127,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", dest="out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--steps", type=int, help="Denoising steps; the backend's own where left out.")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         backend = AudioLDM2("nano", {"checkpoint": "nano"}, MediaStore(Path(place)), load_config().home)
-        told = {"backend": "nano", "fingerprint": backend.fingerprint(4), "beds": BEDS, "seconds": SECONDS, "joins": joins()}
-        told["ways"] = measure(backend, seeds=range(given.seeds))
+        told = {
+            "backend": "nano",
+            "fingerprint": backend.fingerprint(4),
+            "beds": BEDS,
+            "seconds": SECONDS,
+            "joins": joins(),
+            "steps": given.steps,
+        }
+        told["ways"] = measure(backend, seeds=range(given.seeds), steps=given.steps)
     given.out.write_text(json.dumps(told, indent=1) + "\n")
 
 

@@ -129,7 +129,7 @@ class App:
             seconds_of=lambda ref: read_audio(self.store.path(ref)).seconds,
             export=self.written,
             ready=self.ready_for,
-            soundtrack=for_chat(self) if self.ready_for("sound") else None,
+            soundtrack=for_chat(self),
             generate_image=maker("image"),
             generate_video=maker("video"),
         )

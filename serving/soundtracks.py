@@ -297,7 +297,9 @@ class Studio:
         for layer in LAYERS:
             task = "music" if layer == "music" else "sound"
             if wanted.backend == "auto":
-                names = [name for name in self.app.ready_for(task) if "text" in self.app.rows[name].accepts]
+                able = (row for row in self.app.rows.values() if row.kind == "audio" and task in row.tasks and "text" in row.accepts)
+                first = next((row for row in able if self.app.readiness(row).ready), None)
+                names = [first.name] if first else []
             else:
                 row = self.app.row(wanted.backend)
                 self.app.refuse_early(row.name, {"text"}, 1.0)
