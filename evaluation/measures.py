@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,6 +107,7 @@ class Figure:
     prompts: int = 0
     sounds: int = 0
     by_prompt: Mapping[str, float] = field(default_factory=dict)
+    by_cell: Mapping[tuple[str, int], float] = field(default_factory=dict)  # (prompt, seed)
     warning: str = ""
     reason: str = ""
 
@@ -348,7 +349,8 @@ class _Study:
             for (prompt, _), number in zip(keys, numbers, strict=True):
                 grouped.setdefault(prompt, []).append(number)
             tables[name] = {prompt: float(np.mean(each)) for prompt, each in grouped.items()}
-            found.append(_figure(name, metric, got, len(keys), tables[name]))
+            cells = dict(zip(keys, numbers, strict=True))
+            found.append(replace(_figure(name, metric, got, len(keys), tables[name]), by_cell=cells))
         first = self.compared[0]
         compared = (
             [paired_difference(tables[name], tables[first], (name, first)) for name in self.compared[1:]]

@@ -223,8 +223,8 @@ def frechet_warning(n: int, width: int) -> str | None:
     """
     if n <= width:
         return (
-            f"n = {n} for {width} dimensions: the covariance is singular and the distance mostly bias (two samples of one "
-            f"128-dimensional Gaussian are 57 apart at n = 100); no interval is given. Use KAD, or at least {4 * width} clips"
+            f"n = {n} for {width} dimensions: the covariance is singular and the distance mostly bias (at n = 100 a 128-dimensional "
+            f"Gaussian is 57 away from itself, 85 from another hundred); no interval is given. Use KAD, or at least {4 * width} clips"
         )
     if n < 4 * width:
         return (
