@@ -6,17 +6,27 @@ few numbers stay, so that memory does not grow with length.
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from media.motion import STILL, Moved, blow, flash, follow, renewal, turn_at
 from media.refs import MediaError, MediaTooLarge, UnreadableMedia
 
-WIDTH = 96  # pixels of the longer side that is looked at
+SIDE = 96  # pixels of the longer side that is looked at
 RATE = 25.0  # Hz of the motion curve
+NOISE = 3.0  # grey levels that a pixel changes without moving
+SPAN = 1 / 33  # seconds; movement is followed over at least as long, so that 60 frames a second look like 30
+BLOW = 45.0  # pixels a second that a thing must lose at once: half the picture's longer side
+FLASH = 12.0  # grey levels, mean over a patch
+CUT = 9.0  # grey levels, median over the picture
+RETURN = 0.25  # seconds within which a flash over the whole picture is gone again
+GAP = 0.1  # seconds between two onsets
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,9 @@ class Timeline:
         return tuple(pairwise(edges))
 
 
-def watch(path: Path, on_progress: Callable[[float], None] = lambda _: None, cancelled: Callable[[], bool] = lambda: False) -> Timeline:
+def watch(
+    path: Path, on_progress: Callable[[float], None] = lambda _: None, cancelled: Callable[[], bool] = lambda: False
+) -> Timeline:
     """Look at a whole video once.
 
     Args:
@@ -62,51 +74,174 @@ def watch(path: Path, on_progress: Callable[[float], None] = lambda _: None, can
 
     info = probe(path)
     _, seconds = picture_span(path)
-    times, before, changes, shapes = [], None, [], []
-    for time, frame in small_frames(path):
-        now = frame.astype(np.float32) / 255
-        changes.append(0.0 if before is None else float(np.abs(now - before).mean()))
-        histogram = np.histogram(frame, 16, (0, 256))[0] / frame.size
-        shapes.append(histogram)
-        times.append(time)
-        before = now
-        if len(times) % 50 == 0:
+    eye = Eye()
+    for count, (time, frame) in enumerate(small_frames(path)):
+        eye.see(time, frame)
+        if count % 32 == 0:
             on_progress(min(time / seconds, 1.0))
             if cancelled():
                 raise InterruptedError("watching was stopped")
-    at, change = np.array(times), np.array(changes)
-    moved = np.concatenate([[0.0], 0.5 * np.abs(np.diff(np.array(shapes), axis=0)).sum(axis=1)])
-    cut = find_cuts(change, moved)
-    change[cut] = 0
-    count = max(1, round(seconds * RATE))
-    curve = np.interp(np.arange(count) / RATE, at, change).astype(np.float32)
-    top = float(np.quantile(curve, 0.98)) or float(curve.max()) or 1.0
-    rise = np.diff(change, prepend=0.0)
-    strong = max(float(rise.max()), 1e-3)
-    onsets = tuple(Onset(float(at[k]), float(rise[k] / strong)) for k in range(1, len(at)) if rise[k] > 0.3 * strong and k not in cut)
     on_progress(1.0)
-    return Timeline(seconds, info.fps, tuple(float(at[k]) for k in cut), np.clip(curve / top, 0, 1), RATE, onsets)
+    cuts, motion, onsets = eye.told(seconds)
+    return Timeline(seconds, info.fps, cuts, motion, RATE, onsets)
 
 
-def find_cuts(change: np.ndarray, moved: np.ndarray) -> list[int]:
-    """Indices of frames that begin a new scene, from the mean change and the share of the histogram that moved."""
+@dataclass
+class Struck:
+    """A thing that lost speed at ``time``, ``lasts`` seconds before the next picture. All else in pixels a second: the ``loss``, and how
+    far its movement changed one picture ``before``, ``now``, and in the two pictures ``after``."""
+
+    time: float
+    lasts: float
+    loss: float
+    before: float
+    now: float
+    after: list[float] = field(default_factory=list)
+
+
+class Eye:
+    """Sees pictures one by one, [3, H, W] uint8 (brightness, two differences of colour), and remembers a few numbers of each."""
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+        self._change: list[float] = []  # mean change of brightness
+        self._renewal: list[float] = []
+        self._returned: list[float] = []  # least renewal against the picture before, within RETURN
+        self._light: list[float] = []
+        self._recent: deque[tuple[float, np.ndarray]] = deque()
+        self._open: list[tuple[int, np.ndarray]] = []  # candidates of cuts: their index, and the picture before
+        self._pair: list[tuple[float, np.ndarray]] = []  # the last two pictures whose movement is followed
+        self._before: tuple[Moved, float, float] = (STILL, 1.0, 1.0)  # what moved in the picture before, and the times around it
+        self._blows: list[Struck] = []
+        self._pending: list[tuple[Struck, np.ndarray]] = []  # those whose next two pictures are not seen yet, and where the thing is now
+
+    def see(self, time: float, frame: np.ndarray) -> None:
+        now = frame.astype(np.float32)
+        before = self._recent[-1][1] if self._recent else now
+        renewed = renewal(before, now)
+        self._times.append(time)
+        difference = np.abs(now[0] - before[0])
+        self._change.append(float(np.maximum(difference - NOISE, 0).mean()))
+        self._renewal.append(renewed)
+        self._returned.append(renewed)
+        self._light.append(flash(before[0], now[0]) if self._recent else 0.0)
+        self._open = [(k, old) for k, old in self._open if time - self._times[k] <= RETURN]
+        for k, old in self._open:
+            self._returned[k] = min(self._returned[k], renewal(old, now))
+        if renewed > CUT:
+            self._open.append((len(self._times) - 1, before))
+        self._recent.append((time, now))
+        while len(self._recent) > 1:
+            self._recent.popleft()
+        self._follow(time, now[0])
+
+    def _follow(self, time: float, now: np.ndarray) -> None:
+        if self._pair and time - self._pair[-1][0] < SPAN - 1e-3:
+            return
+        if len(self._pair) == 2:
+            (first, before), (middle, between) = self._pair
+            lasted, lasts = middle - first, time - middle
+            moved = follow(before, between, now)
+            self._look_back(moved, lasted, lasts)
+            found = blow(self._before[0], moved, lasted, lasts)
+            if found is not None:
+                turned = turn_at(found.came_from, *self._before)[0]
+                self._blows.append(Struck(middle, lasts, found.loss, turned, found.turn))
+                self._pending.append((self._blows[-1], found.goes_to))
+            self._before = (moved, lasted, lasts)
+        self._pair = [*self._pair[-1:], (time, now)]
+
+    def _look_back(self, moved: Moved, lasted: float, lasts: float) -> None:
+        """What became of the things of the last two blows."""
+        still: list[tuple[Struck, np.ndarray]] = []
+        for struck, place in self._pending:
+            turned, goes_to = turn_at(place, moved, lasted, lasts)
+            struck.after.append(turned)
+            if len(struck.after) < 2:
+                still.append((struck, goes_to))
+        self._pending = still
+
+    def told(self, seconds: float) -> tuple[tuple[float, ...], np.ndarray, tuple[Onset, ...]]:
+        """Cuts, the motion curve and the onsets of a video of ``seconds``."""
+        times = np.array(self._times)
+        cuts = find_cuts(np.array(self._renewal), np.array(self._returned))
+        at = times[cuts]
+        found = [*flashes(times, np.array(self._light)), *blows(self._blows)]
+        onsets = _apart([onset for onset in found if not len(at) or _clear_of(onset.time, times, cuts)])
+        change = np.array(self._change)
+        change[cuts] = 0.0
+        return tuple(at.tolist()), motion_curve(times, change, seconds), onsets
+
+
+def _clear_of(time: float, times: np.ndarray, cuts: list[int]) -> bool:
+    """Whether a moment is not between the pictures around a cut."""
+    k = int(np.searchsorted(times, time + 1e-9, side="right")) - 1
+    return not any(cut - 2 <= k <= cut + 1 for cut in cuts)
+
+
+def find_cuts(renewed: np.ndarray, returned: np.ndarray) -> list[int]:
+    """Indices of the pictures that begin a scene: much is new at once, and stays new (a flash over the whole picture does not)."""
     found = []
-    for k in range(1, len(change)):
-        around = np.concatenate([change[max(1, k - 8) : k], change[k + 1 : k + 9]])
-        usual = float(np.median(around)) if len(around) else 0.0
-        if change[k] > 0.05 and change[k] > 4 * usual and moved[k] > 0.15:
-            found.append(k)
+    for k in np.flatnonzero(renewed > CUT):
+        around = np.r_[renewed[max(1, k - 6) : k], renewed[k + 1 : k + 7]]
+        usual = float(np.quantile(around, 0.75)) if len(around) else 0.0
+        if renewed[k] > 3 * usual and returned[k] > 0.4 * renewed[k]:
+            found.append(int(k))
     return found
 
 
+def flashes(times: np.ndarray, light: np.ndarray) -> list[Onset]:
+    """Sudden light: more than before by far, in one picture."""
+    found = []
+    for k in np.flatnonzero(light > FLASH):
+        before = light[max(0, k - 3) : k]
+        if light[k] > 2 * before.max(initial=0.0) and light[k] >= light[k : k + 2].max():
+            found.append(Onset(float(times[k]), float(1 - np.exp(-light[k] / (3 * FLASH)))))
+    return found
+
+
+def blows(struck: list[Struck]) -> list[Onset]:
+    """Moments at which a thing loses its speed at once: a hit, a landing, a stop.
+
+    A blow falls between two pictures and changes the movement in both. What changes it as much in the pictures around these is gravity,
+    a pendulum or a hand that slows down.
+    """
+    found = []
+    for one in struck:
+        after, later = (*one.after, 0.0, 0.0)[:2]
+        score = min(one.now + after - 2 * max(one.before, later), 2 * one.loss)
+        if score > BLOW:
+            share = after / (one.now + after)
+            found.append(Onset(one.time + share * one.lasts, float(1 - np.exp(-score / (3 * BLOW)))))
+    return found
+
+
+def _apart(onsets: list[Onset]) -> tuple[Onset, ...]:
+    """The strongest ones, at least ``GAP`` seconds apart, in order of time."""
+    kept: list[Onset] = []
+    for onset in sorted(onsets, key=lambda onset: (-onset.strength, onset.time)):
+        if all(abs(onset.time - other.time) >= GAP for other in kept):
+            kept.append(onset)
+    return tuple(sorted(kept, key=lambda onset: onset.time))
+
+
+def motion_curve(times: np.ndarray, change: np.ndarray, seconds: float) -> np.ndarray:
+    """Change a second at ``RATE`` Hz, [N] float32 in 0..1, whatever the frame rate: what changed between two pictures is spread over
+    the time between them."""
+    count = max(1, round(seconds * RATE))
+    edges = np.arange(count + 1) / RATE
+    grown = np.interp(edges, times, np.cumsum(change))
+    curve = np.convolve(np.pad(np.diff(grown), 1, mode="edge"), np.full(3, 1 / 3), mode="valid") * RATE
+    top = max(float(np.quantile(curve, 0.98)), 2.0)  # grey levels a second: in a still picture the noise is no motion
+    return np.clip(curve / top, 0.0, 1.0).astype(np.float32)
+
+
 def small_frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
-    """(seconds from the first frame, grey [h, w] uint8) of every frame, the longer side ``WIDTH`` pixels, as stored (not turned).
+    """(seconds from the first frame, [3, h, w] uint8) of every frame: brightness and two differences of colour, as stored (not turned).
 
     Raises:
         UnreadableMedia: damaged frames. MediaTooLarge: more memory than there is.
     """
-    import os
-
     from media.video import open_container, picture_stream
 
     try:
@@ -118,9 +253,9 @@ def small_frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
             first = None
             for frame in container.decode(stream):
                 first = frame.time if first is None else first
-                scale = WIDTH / max(frame.width, frame.height)
-                width, height = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
-                small = frame.reformat(width=width, height=height, format="gray", interpolation="AREA")
+                scale = SIDE / max(frame.width, frame.height)
+                width, height = (max(16, round(side * scale)) for side in (frame.width, frame.height))
+                small = frame.reformat(width=width, height=height, format="yuv444p", interpolation="AREA")
                 yield frame.time - first, small.to_ndarray()
     except MediaError:
         raise
