@@ -15,10 +15,11 @@ from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
 PATCH = 16  # pixels of a side; a sixth of the picture's width
 STRIDE = 4
 MOST = 24  # patches that are followed at a time, the busiest ones
+LEAST = 12  # pixels that must change in a patch
 FAR = 12  # pixels that a thing may move between two pictures
 STIR = 6.0  # grey levels (of 255) that count as change; below lie noise and the coder's doing
 LAZY = 0.02  # how much worse a match may be for each pixel that it is nearer: an edge alone has no speed along itself
-FIT = 0.5  # largest misfit of a followed patch, as a share of its own contrast
+FIT = 0.35  # largest misfit of a followed patch, as a share of its own contrast
 FLASH_PATCH = 24
 
 
@@ -60,7 +61,7 @@ def _busiest(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     y, x = np.meshgrid(ys, xs, indexing="ij")
     bottom, right = np.minimum(y + PATCH, height), np.minimum(x + PATCH, width)
     mass = sums[bottom, right] - sums[y, right] - sums[bottom, x] + sums[y, x]
-    found = np.flatnonzero((mass >= maximum_filter(mass, 3) - 1e-6) & (mass > 8))
+    found = np.flatnonzero((mass >= maximum_filter(mass, 3) - 1e-6) & (mass > LEAST))
     found = found[np.argsort(mass.ravel()[found], kind="stable")[::-1][:MOST]]
     return np.stack([y.ravel()[found], x.ravel()[found]], 1), mass.ravel()[found]
 
@@ -130,20 +131,21 @@ def _between(cost: np.ndarray, best: np.ndarray, axis: int) -> np.ndarray:
 class Blow:
     """The patch that loses most speed, in pixels a second: its ``loss``, and ``turn``, how far its movement changes in any way.
 
-    ``came_from`` and ``goes_to`` are its corner (y, x) in the pictures before and after.
+    ``before``: how far it did in the picture before. ``goes_to`` is its corner (y, x) in the next picture, ``gone`` the way to there.
     """
 
     loss: float
     turn: float
-    came_from: np.ndarray
+    before: float
     goes_to: np.ndarray
+    gone: np.ndarray
 
 
-def blow(earlier: Moved, moved: Moved, lasted: float, lasts: float) -> Blow | None:
+def blow(earlier: Moved, before: float, moved: Moved, lasted: float, lasts: float) -> Blow | None:
     """What loses most speed at the middle one of three pictures that are ``lasted`` and ``lasts`` seconds apart; None where nothing does.
 
     The loss is taken along the way that the thing came: starting, and turning aside, lose nothing. What came must have been on its way
-    in the picture before (``earlier``) as well: a patch that was mistaken for another one was not.
+    in the picture before as well (``earlier``, which came ``before`` seconds after its own): a patch that was mistaken was not.
     """
     if not len(moved.mass) or not len(earlier.mass):
         return None
@@ -151,25 +153,33 @@ def blow(earlier: Moved, moved: Moved, lasted: float, lasts: float) -> Blow | No
     speed = np.hypot(*moved.come.T)
     loss = -(change * moved.come).sum(axis=1) / np.maximum(speed, 1e-6)
     loss = np.minimum(loss, 2 * speed / lasted)  # a ball comes back as fast as it came; what is more was no loss
-    from_there = moved.place - moved.come
-    close = np.abs(from_there[:, None] - earlier.place[None]).max(axis=2) <= 0.75 * PATCH
-    alike = np.hypot(*(moved.come[:, None] - earlier.gone[None]).transpose(2, 0, 1)) <= 0.7 + 0.3 * speed[:, None]
-    loss = np.where(moved.sure & (close & alike).any(axis=1), loss, 0.0)
+    far = np.abs((moved.place - moved.come)[:, None] - earlier.place[None]).max(axis=2)
+    other = np.hypot(*(moved.come[:, None] - earlier.gone[None]).transpose(2, 0, 1))
+    known = (far <= 0.75 * PATCH) & (other <= 0.7 + 0.3 * speed[:, None])
+    loss = np.where(moved.sure & known.any(axis=1), loss, 0.0)
     most = int(loss.argmax())
     if loss[most] <= 0:
         return None
-    return Blow(float(loss[most]), float(np.hypot(*change[most])), from_there[most], moved.place[most] + moved.gone[most])
+    same = int(np.where(known[most], far[most] + 2 * other[most], np.inf).argmin())
+    turned = float(np.hypot(*(earlier.gone[same] / lasted - earlier.come[same] / before)))
+    return Blow(float(loss[most]), float(np.hypot(*change[most])), turned, moved.place[most] + moved.gone[most], moved.gone[most])
 
 
-def turn_at(place: np.ndarray, moved: Moved, lasted: float, lasts: float) -> tuple[float, np.ndarray]:
-    """How far the movement of the patch at ``place`` changes in pixels a second, and where it goes; 0 where nothing moves there."""
-    if len(moved.mass):
-        away = np.abs(moved.place - place).max(axis=1)
-        nearest = int(away.argmin())
-        if away[nearest] <= PATCH / 2:
-            change = moved.gone[nearest] / lasts - moved.come[nearest] / lasted
-            return float(np.hypot(*change)), moved.place[nearest] + moved.gone[nearest]
-    return 0.0, place
+def turn_at(place: np.ndarray, came: np.ndarray, moved: Moved, lasted: float, lasts: float) -> tuple[float, np.ndarray, np.ndarray] | None:
+    """How far the movement of the thing at ``place`` that ``came`` there changes.
+
+    Returns:
+        (pixels a second, where it goes, its displacement to there); None where what is at the place came from elsewhere. Where nothing
+        moves, a thing that hardly came has come to rest.
+    """
+    away = np.abs(moved.place - place).max(axis=1)
+    other = np.hypot(*(moved.come - came).T)
+    near = np.flatnonzero((away <= PATCH / 2) & (other <= 0.7 + 0.3 * np.hypot(*came)))
+    if len(near):
+        best = near[(away + 2 * other)[near].argmin()]
+        change = moved.gone[best] / lasts - moved.come[best] / lasted
+        return float(np.hypot(*change)), moved.place[best] + moved.gone[best], moved.gone[best]
+    return (0.0, place, np.zeros(2)) if np.hypot(*came) < 1.0 else None
 
 
 def flash(before: np.ndarray, now: np.ndarray) -> float:

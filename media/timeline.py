@@ -22,7 +22,7 @@ SIDE = 96  # pixels of the longer side that is looked at
 RATE = 25.0  # Hz of the motion curve
 NOISE = 3.0  # grey levels that a pixel changes without moving
 SPAN = 1 / 33  # seconds; movement is followed over at least as long, so that 60 frames a second look like 30
-BLOW = 45.0  # pixels a second that a thing must lose at once: half the picture's longer side
+BLOW = 30.0  # pixels a second that a thing must lose at once: half the picture's longer side
 FLASH = 12.0  # grey levels, mean over a patch
 CUT = 9.0  # grey levels, median over the picture
 RETURN = 0.25  # seconds within which a flash over the whole picture is gone again
@@ -111,9 +111,9 @@ class Eye:
         self._recent: deque[tuple[float, np.ndarray]] = deque()
         self._open: list[tuple[int, np.ndarray]] = []  # candidates of cuts: their index, and the picture before
         self._pair: list[tuple[float, np.ndarray]] = []  # the last two pictures whose movement is followed
-        self._before: tuple[Moved, float, float] = (STILL, 1.0, 1.0)  # what moved in the picture before, and the times around it
+        self._before: tuple[Moved, float] = (STILL, 1.0)  # what moved in the picture before, and how long it had taken to come
         self._blows: list[Struck] = []
-        self._pending: list[tuple[Struck, np.ndarray]] = []  # those whose next two pictures are not seen yet, and where the thing is now
+        self._pending: list[tuple[Struck, np.ndarray, np.ndarray]] = []  # the last ones, where the thing is now and its way to there
 
     def see(self, time: float, frame: np.ndarray) -> None:
         now = frame.astype(np.float32)
@@ -143,22 +143,25 @@ class Eye:
             lasted, lasts = middle - first, time - middle
             moved = follow(before, between, now)
             self._look_back(moved, lasted, lasts)
-            found = blow(self._before[0], moved, lasted, lasts)
+            found = blow(*self._before, moved, lasted, lasts)
             if found is not None:
-                turned = turn_at(found.came_from, *self._before)[0]
-                self._blows.append(Struck(middle, lasts, found.loss, turned, found.turn))
-                self._pending.append((self._blows[-1], found.goes_to))
-            self._before = (moved, lasted, lasts)
+                struck = Struck(middle, lasts, found.loss, found.before, found.turn)
+                self._blows.append(struck)
+                self._pending.append((struck, found.goes_to, found.gone))
+            self._before = (moved, lasted)
         self._pair = [*self._pair[-1:], (time, now)]
 
     def _look_back(self, moved: Moved, lasted: float, lasts: float) -> None:
-        """What became of the things of the last two blows."""
-        still: list[tuple[Struck, np.ndarray]] = []
-        for struck, place in self._pending:
-            turned, goes_to = turn_at(place, moved, lasted, lasts)
-            struck.after.append(turned)
-            if len(struck.after) < 2:
-                still.append((struck, goes_to))
+        """What became of the things of the last two blows. One that is not where it went was taken for another: that was no blow."""
+        still = []
+        for struck, place, gone in self._pending:
+            seen = turn_at(place, gone, moved, lasted, lasts)
+            if seen is None and not struck.after:
+                struck.loss = 0.0
+            elif seen is not None:
+                struck.after.append(seen[0])
+                if len(struck.after) < 2:
+                    still.append((struck, *seen[1:]))
         self._pending = still
 
     def told(self, seconds: float) -> tuple[tuple[float, ...], np.ndarray, tuple[Onset, ...]]:
@@ -209,7 +212,7 @@ def blows(struck: list[Struck]) -> list[Onset]:
     found = []
     for one in struck:
         after, later = (*one.after, 0.0, 0.0)[:2]
-        score = min(one.now + after - 2 * max(one.before, later), 2 * one.loss)
+        score = min(one.now + after - 2 * max(0.7 * one.before, later), 2 * one.loss)
         if score > BLOW:
             share = after / (one.now + after)
             found.append(Onset(one.time + share * one.lasts, float(1 - np.exp(-score / (3 * BLOW)))))

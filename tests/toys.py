@@ -155,7 +155,7 @@ def _bounce(seconds: float, size: tuple[int, int], rng: np.random.Generator) -> 
     """A ball that hits the floor at irregular moments: parabolas between them, as high as their time allows."""
     width, height = size
     hits = _moments(seconds, rng, 0.45, 0.9)
-    gravity = 8 * 0.6 * height / 0.9**2  # the longest flight reaches 60 % of the picture
+    gravity = _gravity(size)
     x0, radius, grey, floor = rng.uniform(0.25, 0.45) * width, 0.055 * width, 240.0, 0.86 * height
     drift = rng.uniform(-0.01, 0.01) * width
     around = [hits[0] - 0.7, *hits, hits[-1] + 0.9] if hits else [-0.1, seconds + 1]
@@ -184,21 +184,26 @@ def _flash(seconds: float, size: tuple[int, int], rng: np.random.Generator) -> t
 
 
 def _step(seconds: float, size: tuple[int, int], rng: np.random.Generator) -> tuple[Act, list[float]]:
-    """A block that is put down with a jerk: it rises and comes forward for a quarter of a second and stands still at once."""
+    """A block that hops forward and stands still at once where it lands."""
     landings = np.array(_moments(seconds, rng, 0.55, 1.0))
-    stride, lift = 0.5 / max(len(landings), 1) * size[0], 0.16 * size[1]
-    flight = 0.28
+    stride, flight = 0.5 / max(len(landings), 1) * size[0], 0.35
+    gravity = _gravity(size)
 
     def act(pixels: np.ndarray, time: float) -> None:
         done = int(np.searchsorted(landings, time, side="right"))
         x, up = 0.25 * size[0] + done * stride, 0.0
         if done < len(landings) and time > landings[done] - flight:
-            share = (time - landings[done] + flight) / flight  # 0..1
-            x += stride * share**2
-            up = lift * np.sin(np.pi * share) ** 1.0 if share < 1 else 0.0
+            flown = time - landings[done] + flight
+            x += stride * flown / flight
+            up = 0.5 * gravity * flown * (flight - flown)
         _slab(pixels, x, 0.7 * size[1] - up, 0.09 * size[0], 0.2 * size[1], 235.0)
 
     return act, landings.tolist()
+
+
+def _gravity(size: tuple[int, int]) -> float:
+    """Pixels a second squared: in 0.9 s a ball flies up 60 % of the picture and comes back."""
+    return 8 * 0.6 * size[1] / 0.9**2
 
 
 def _still(seconds: float, size: tuple[int, int], rng: np.random.Generator) -> tuple[Act, list[float]]:
