@@ -23,6 +23,7 @@ from media.audio import Audio
 from media.refs import Kind, MediaError, MediaTooLarge, MissingMedia, UnreadableMedia, require_file, shown
 
 MAX_BYTES = 512 * 2**20
+MAX_IN_PLACE = 2**40  # of a video that is read where it lies, block by block: no copy, nothing held in memory
 CHILD_BYTES = 4 * 2**30  # address space; decoders map much more than they use
 CHILD_CPU_SECONDS = 15  # for one file
 CHILD_SECONDS = 30.0  # on the clock for one file: a busy machine gives us half a core
@@ -144,16 +145,16 @@ def _sniff_brand(brand: bytes) -> tuple[str, Kind]:
     return ("video/quicktime" if brand == b"qt  " else "video/mp4"), "video"
 
 
-def sniff_file(path: Path) -> tuple[str, Kind]:
-    """``sniff`` of a file, and the first look at it: it exists, is a plain file and has no more than ``MAX_BYTES``.
+def sniff_file(path: Path, most: int = MAX_BYTES) -> tuple[str, Kind]:
+    """``sniff`` of a file, and the first look at it: it exists, is a plain file and has no more than ``most`` bytes.
 
     Raises:
         MissingMedia, UnreadableMedia, MediaTooLarge; the message names the file.
     """
     try:
         require_file(path)
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise MediaTooLarge(f"it has {size / 2**20:.0f} MB, the limit is {MAX_BYTES // 2**20} MB; cut or compress it")
+        if (size := path.stat().st_size) > most:
+            raise MediaTooLarge(f"it has {size / 2**20:.0f} MB, the limit is {most // 2**20} MB; cut or compress it")
         with path.open("rb") as file:
             return sniff(file.read(64))
     except MissingMedia:
@@ -195,13 +196,13 @@ def _blocks(source: Path) -> Iterator[bytes]:
         raise MissingMedia(f"'{shown(source)}' cannot be read: {error.strerror}; check its permissions") from None
 
 
-def admit(path: Path) -> Proof:
+def admit(path: Path, most: int = MAX_BYTES) -> Proof:
     """What a foreign file is, after a child process has decoded it within the limits.
 
     Raises:
         MissingMedia: no such file. UnreadableMedia: unknown, damaged or hostile content. MediaTooLarge: bytes, pixels, seconds.
     """
-    sniff_file(path)
+    sniff_file(path, most)
     return prove(path, shown_as=shown(path))
 
 

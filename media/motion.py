@@ -67,12 +67,12 @@ def _busiest(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _displaced(now: np.ndarray, other: np.ndarray, weight: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Displacement [N, 2] of each patch into ``other``, to fractions of a pixel, and its misfit [N] (0 perfect, 1 as bad as a flat grey).
+    """Displacement [N, 2] of each patch into ``other``, to fractions of a pixel, and its misfit [N] (0 perfect, 1 a flat grey).
 
     Weighted squared differences: all displacements at half the size, the neighbours of the best one at full size, then a parabola.
     """
-    half = [_halved(picture) for picture in (now, other, weight)]
-    cost, _ = _costs(*half, place // 2, np.zeros_like(place), PATCH // 2, FAR // 2, 2 * LAZY)
+    small, smaller, light = _halved(now), _halved(other), _halved(weight)
+    cost, _ = _costs(small, smaller, light, place // 2, np.zeros_like(place), PATCH // 2, FAR // 2, 2 * LAZY)
     rough = 2 * (_lowest(cost) - FAR // 2)
     cost, misfit = _costs(now, other, weight, place, rough, PATCH, 2, LAZY)
     best = _lowest(cost)
@@ -142,7 +142,7 @@ class Blow:
 
 
 def blow(earlier: Moved, before: float, moved: Moved, lasted: float, lasts: float) -> Blow | None:
-    """What loses most speed at the middle one of three pictures that are ``lasted`` and ``lasts`` seconds apart; None where nothing does.
+    """What loses most speed at the middle one of three pictures ``lasted`` and ``lasts`` seconds apart; None where nothing does.
 
     The loss is taken along the way that the thing came: starting, and turning aside, lose nothing. What came must have been on its way
     in the picture before as well (``earlier``, which came ``before`` seconds after its own): a patch that was mistaken was not.
@@ -165,7 +165,9 @@ def blow(earlier: Moved, before: float, moved: Moved, lasted: float, lasts: floa
     return Blow(float(loss[most]), float(np.hypot(*change[most])), turned, moved.place[most] + moved.gone[most], moved.gone[most])
 
 
-def turn_at(place: np.ndarray, came: np.ndarray, moved: Moved, lasted: float, lasts: float) -> tuple[float, np.ndarray, np.ndarray] | None:
+def turn_at(
+    place: np.ndarray, came: np.ndarray, moved: Moved, lasted: float, lasts: float
+) -> tuple[float, np.ndarray, np.ndarray] | None:
     """How far the movement of the thing at ``place`` that ``came`` there changes.
 
     Returns:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -84,7 +85,9 @@ def _write(video: Path, sound: Path, part: Path, form: str, codec: str, tags: di
     from media.video import open_container, picture_span, picture_stream
 
     start, seconds = picture_span(video)
-    options = {"movflags": "+faststart+use_metadata_tags", "fflags": "+bitexact"}
+    options = {"fflags": "+bitexact"}  # no random ids, no version: equal inputs give equal bytes
+    if form in ("mp4", "mov"):
+        options["movflags"] = "+faststart+use_metadata_tags"
     with open_container(video) as old, av.open(f"file:{part.resolve()}", "w", format=form, options=options) as new:
         picture = picture_stream(old)
         assert picture is not None, "picture_span has found it"
@@ -173,5 +176,21 @@ class _Voice:
             self._at += count
 
     def finish(self) -> None:
+        """Encode the rest; the last packet says how many of its samples are padding (Matroska keeps that, MP4 its duration)."""
         self.until(float("inf"))
-        self._container.mux(self._stream.encode(None))
+        packets = self._stream.encode(None)
+        if packets and 0 < (packets[-1].duration or 0) < self._size:
+            _discard(packets[-1], self._size - packets[-1].duration)
+        self._container.mux(packets)
+
+
+def _discard(packet: Any, samples: int) -> None:
+    """Mark the last ``samples`` of a packet as padding, unless the encoder has said so itself."""
+    from av import packet as av_packet
+
+    if not packet.has_sidedata("skip_samples"):
+        # FFmpeg's AV_PKT_DATA_SKIP_SAMPLES: samples to skip at the start and at the end, two reasons
+        kinds: Any = av_packet  # its stubs do not know the constructor
+        data = kinds.PacketSideData(kinds.packet_sidedata_type_from_literal("skip_samples"), 10)
+        data.update(struct.pack("<IIBB", 0, samples, 0, 0))
+        packet.set_sidedata(data)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from media.motion import STILL, Moved, blow, flash, follow, renewal, turn_at
-from media.refs import MediaError, MediaTooLarge, UnreadableMedia
+from media.refs import MediaError, MediaTooLarge, UnreadableMedia, shown
 
 SIDE = 96  # pixels of the longer side that is looked at
 RATE = 25.0  # Hz of the motion curve
@@ -58,9 +58,7 @@ class Timeline:
         return tuple(pairwise(edges))
 
 
-def watch(
-    path: Path, on_progress: Callable[[float], None] = lambda _: None, cancelled: Callable[[], bool] = lambda: False
-) -> Timeline:
+def watch(path: Path, on_progress: Callable[[float], None] = lambda _: None, cancelled: Callable[[], bool] = lambda: False) -> Timeline:
     """Look at a whole video once.
 
     Args:
@@ -70,17 +68,22 @@ def watch(
     Raises:
         MissingMedia, UnreadableMedia (no video, no picture, damaged), MediaTooLarge.
     """
+    from media.guard import MAX_IN_PLACE, admit
     from media.video import picture_span, probe
 
-    info = probe(path)
-    _, seconds = picture_span(path)
+    admit(path, MAX_IN_PLACE)  # decoded in a child first
     eye = Eye()
-    for count, (time, frame) in enumerate(small_frames(path)):
-        eye.see(time, frame)
-        if count % 32 == 0:
-            on_progress(min(time / seconds, 1.0))
-            if cancelled():
-                raise InterruptedError("watching was stopped")
+    try:
+        info = probe(path)
+        _, seconds = picture_span(path)
+        for count, (time, frame) in enumerate(small_frames(path)):
+            eye.see(time, frame)
+            if count % 32 == 0:
+                on_progress(min(time / seconds, 1.0))
+                if cancelled():
+                    raise InterruptedError("watching was stopped")
+    except MediaError as error:
+        raise type(error)(f"{shown(path)}: {error}") from None
     on_progress(1.0)
     cuts, motion, onsets = eye.told(seconds)
     return Timeline(seconds, info.fps, cuts, motion, RATE, onsets)
@@ -88,8 +91,8 @@ def watch(
 
 @dataclass
 class Struck:
-    """A thing that lost speed at ``time``, ``lasts`` seconds before the next picture. All else in pixels a second: the ``loss``, and how
-    far its movement changed one picture ``before``, ``now``, and in the two pictures ``after``."""
+    """A thing that lost speed at ``time``, ``lasts`` seconds before the next picture. All else in pixels a second: the ``loss``, and
+    how far its movement changed one picture ``before``, ``now``, and in the two pictures ``after``."""
 
     time: float
     lasts: float
@@ -167,7 +170,7 @@ class Eye:
     def told(self, seconds: float) -> tuple[tuple[float, ...], np.ndarray, tuple[Onset, ...]]:
         """Cuts, the motion curve and the onsets of a video of ``seconds``."""
         times = np.array(self._times)
-        cuts = find_cuts(np.array(self._renewal), np.array(self._returned))
+        cuts = find_cuts(times, np.array(self._renewal), np.array(self._returned))
         at = times[cuts]
         found = [*flashes(times, np.array(self._light)), *blows(self._blows)]
         onsets = _apart([onset for onset in found if not len(at) or _clear_of(onset.time, times, cuts)])
@@ -182,13 +185,19 @@ def _clear_of(time: float, times: np.ndarray, cuts: list[int]) -> bool:
     return not any(cut - 2 <= k <= cut + 1 for cut in cuts)
 
 
-def find_cuts(renewed: np.ndarray, returned: np.ndarray) -> list[int]:
-    """Indices of the pictures that begin a scene: much is new at once, and stays new (a flash over the whole picture does not)."""
-    found = []
+def find_cuts(times: np.ndarray, renewed: np.ndarray, returned: np.ndarray) -> list[int]:
+    """Indices of the pictures that begin a scene: much is new at once, and stays new.
+
+    A flash over the whole picture comes and goes within ``RETURN``: neither is a cut.
+    """
+    found: list[int] = []
+    over = -np.inf  # until when a flash may take to go
     for k in np.flatnonzero(renewed > CUT):
         around = np.r_[renewed[max(1, k - 6) : k], renewed[k + 1 : k + 7]]
         usual = float(np.quantile(around, 0.75)) if len(around) else 0.0
-        if renewed[k] > 3 * usual and returned[k] > 0.4 * renewed[k]:
+        if returned[k] <= 0.4 * renewed[k]:
+            over = times[k] + RETURN
+        elif renewed[k] > 3 * usual and times[k] > over:
             found.append(int(k))
     return found
 
@@ -247,6 +256,7 @@ def small_frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
     """
     from media.video import open_container, picture_stream
 
+    last: float | None = None
     try:
         with open_container(path) as container:
             stream = picture_stream(container)
@@ -259,10 +269,12 @@ def small_frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
                 scale = SIDE / max(frame.width, frame.height)
                 width, height = (max(16, round(side * scale)) for side in (frame.width, frame.height))
                 small = frame.reformat(width=width, height=height, format="yuv444p", interpolation="AREA")
-                yield frame.time - first, small.to_ndarray()
+                last = frame.time - first
+                yield last, small.to_ndarray()
     except MediaError:
         raise
     except MemoryError:
         raise MediaTooLarge("decoding the video takes more memory than there is; scale it down") from None
     except Exception:
-        raise UnreadableMedia("the video's frames cannot be decoded; export it again as H.264 or VP9") from None
+        where = "" if last is None else f" after {last:.1f} s"
+        raise UnreadableMedia(f"the video is damaged{where}: its frames cannot be decoded; export it again as H.264 or VP9") from None

@@ -22,6 +22,7 @@ MAX_PIXELS = 4096 * 2304
 MAX_SECONDS = 4 * 3600.0
 MAX_STREAMS = 32
 MAX_DECODED = 6_000  # frames in one call: a video whose key frames are minutes apart does not hold us up
+MISSING = 0.5  # seconds between a promised end and the real one: headers round, and count the padding of sound
 SEEK_AHEAD = 3.0  # seconds; nearer frames are reached by decoding on
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,wav,mp3,ogg,flac"
 CODECS = (
@@ -135,14 +136,14 @@ def picture_span(path: Path) -> tuple[float, float]:
     picture (timeline, mix, mux) measures by this one clock.
 
     Raises:
-        MissingMedia, UnreadableMedia (no video, no picture in it), MediaTooLarge (longer than the limit).
+        MissingMedia, UnreadableMedia (no video, no picture in it, an end that is missing), MediaTooLarge (longer than the limit).
     """
     try:
         with open_container(path) as container:
             stream = picture_stream(container)
             if stream is None:
                 raise UnreadableMedia("the file holds no video; give an MP4, MKV, WEBM or MOV file")
-            first, last = _packet_span(container, stream)
+            first, last = _packet_span(container, stream, whole=True)
     except MediaError:
         raise
     except Exception:  # as everywhere: decoders fail in many ways
@@ -152,15 +153,29 @@ def picture_span(path: Path) -> tuple[float, float]:
     return first, last - first
 
 
-def _packet_span(container: InputContainer, stream: VideoStream) -> tuple[float, float]:
+def _packet_span(container: InputContainer, stream: VideoStream, whole: bool = False) -> tuple[float, float]:
+    """Start and end of a stream's pictures. Where the file is to be ``whole``, all its streams are read to the promised end."""
     first, last = math.inf, -math.inf
+    begin, end = math.inf, -math.inf  # of all streams
     base, fps = float(stream.time_base or 0), float(stream.average_rate or stream.guessed_rate or 0)
-    for packet in container.demux(stream):
-        if packet.pts is not None and not packet.is_discard:  # an edit list may hide packets
-            shown = float(packet.duration or 0) * base or (1 / fps if fps else 0.0)
-            first, last = min(first, packet.pts * base), max(last, packet.pts * base + shown)
+    for packet in container.demux() if whole else container.demux(stream):
+        if packet.pts is None or packet.is_discard:  # an edit list may hide packets
+            continue
+        if whole and packet.is_corrupt:
+            raise UnreadableMedia(f"the video is damaged at {float(packet.pts * packet.time_base):.1f} s; copy or export it again")
+        time, shown = float(packet.pts * packet.time_base), float((packet.duration or 0) * packet.time_base)
+        if packet.stream_index == stream.index:
+            first, last = min(first, time), max(last, time + (shown or (1 / fps if fps else 0.0)))
             if last - first > MAX_SECONDS:
                 raise MediaTooLarge(f"the video is longer than {MAX_SECONDS:.0f} s; cut it")
+        begin, end = min(begin, time), max(end, time + shown)
+    if whole and last > first:
+        stored = float(stream.duration * base) if stream.duration else 0.0
+        for promised, there in ((float(container.duration or 0) / 1e6, end - begin), (stored, last - first)):
+            if promised - there > MISSING:
+                raise UnreadableMedia(
+                    f"the video ends after {there:.1f} s and promises {promised:.1f} s: it is not whole; copy or export it again"
+                )
     return first, last
 
 
