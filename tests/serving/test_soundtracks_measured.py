@@ -1,0 +1,36 @@
+"""The bar of soundtracks, with nano, a detector and a judge that know nothing of it, and real kills (minutes)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.soundtrack_figures import kills, memory, onsets, scenes, toys
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+def test_nine_of_ten_events_are_heard_within_40_ms_and_few_are_invented(tmp_path: Path) -> None:
+    told = onsets(tmp_path, toys(2))
+    assert told["events"] > 80
+    assert told["within_40_ms"] >= 0.9, told
+    assert told["false_share"] < 0.1, told
+    assert all(row["cuts_right"] == row["cuts"] == row["cuts_found"] for row in told["clips"])
+
+
+def test_scenes_sound_like_what_they_show(tmp_path: Path) -> None:
+    told = scenes(tmp_path, 2)
+    assert told["scenes"] == 10 and told["right"] >= 0.7, told
+
+
+def test_a_run_killed_at_ten_random_moments_ends_with_the_sound_of_one_run(tmp_path: Path) -> None:
+    told = kills(tmp_path, 10)
+    assert told["kills"] == 10 and told["same"] == told["runs"], told
+    assert not any(told["left"])  # a kill leaves no output
+
+
+def test_a_quarter_of_an_hour_takes_little_more_memory_than_a_minute(tmp_path: Path) -> None:
+    told = memory(tmp_path)
+    assert told["grows_mb"] < 300, told
+    assert [row["samples"] for row in told["rows"]] == [round(row["minutes"] * 60 * 48_000) for row in told["rows"]]
