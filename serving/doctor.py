@@ -158,8 +158,9 @@ def _backends(app: App) -> Iterator[Finding]:
         except Exception as error:
             yield Finding(name, False, _line(error), "correct or remove its row", 1)
             continue
-        if not state.ready and row.files and not folder_of(row, app.config.home).is_dir():
-            absent += 1  # never asked for: nothing is wrong here
+        never_pulled = row.files and not folder_of(row, app.config.home).is_dir()
+        if not state.ready and (never_pulled or "'loa train " in state.reason):
+            absent += 1  # never asked for, or never trained: nothing is wrong here
             continue
         got = f"{row.system}, {state.bytes / 1e6:.1f} MB, {row.licence}" if state.ready else state.reason
         yield Finding(name, state.ready, got, "" if state.ready else f"see 'loa models show {name}'")

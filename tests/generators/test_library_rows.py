@@ -42,6 +42,7 @@ def test_the_sound_is_the_pipelines_own(name: str, called: dict[str, Any], tmp_p
     expected = judge(prompt=ASK.prompt, num_inference_steps=2, generator=torch.Generator().manual_seed(5), **called).audios[0]
     got = backend._make(ASK, lambda *_: None)
     assert got.shape == tuple(expected.shape) and np.array_equal(got, expected.float().numpy())
+    assert got.shape[0] == 2 and np.abs(got[0] - got[1]).max() > 1e-4  # stereo
 
 
 @pytest.mark.parametrize("name", ["stable-diffusion", "riffusion"])
@@ -101,7 +102,7 @@ def test_with_the_solver_that_it_is_given_the_sound_is_the_pipelines_own(name: s
     how = {"audio_end_in_s": 1.0, "guidance_scale": backend.options.guidance, "num_inference_steps": 2}
     expected = judge(ASK.prompt, generator=solver.generator, **how).audios[0].float().numpy()
     got = backend._make(ASK, lambda *_: None)
-    assert np.array_equal(got, expected) and float(np.abs(got).max()) > 1e-3
+    assert np.array_equal(got, expected) and got.shape[0] == 2 and float(np.abs(got).max()) > 1e-3
 
 
 @pytest.mark.parametrize("name", ["fastspeech2"])

@@ -21,6 +21,7 @@ from encoders.weights import WeightsError, compare, shapes_of
 from generators.base import GenerationRequest, UnsupportedRequest
 from generators.engine import Job, denoise
 from generators.tango import Tango
+from media.audio import Audio, read_audio
 from media.mel import MelSpec, log_mel
 from media.refs import MediaStore
 from tests.drawn import drawn_sound
@@ -146,6 +147,14 @@ def test_the_true_size_takes_every_key_of_the_public_files(name: str, tmp_path: 
 
 def test_a_sound_is_the_same_alone_and_among_eight(loaded: Tango) -> None:
     assert_alone_as_among_eight(loaded, ["a dog barks", "rain on the tin roof and thunder and birds", "piano", "thunder"], (1.0, 0.5))
+
+
+def test_what_is_louder_than_full_scale_is_cut_and_does_not_wrap_around(loaded: Tango, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The official code casts to int16 without a limit: there 1.25 of full scale becomes -0.75."""
+    loud = 1.25 * np.sin(np.arange(8_000) / 20, dtype=np.float32)[None]
+    monkeypatch.setattr(loaded, "decode", lambda latent: Audio(loud, 16_000))
+    (made,) = loaded.generate([GenerationRequest(prompt="a dog barks", seconds=0.5, steps=1)])
+    assert np.abs(read_audio(loaded.store.path(made.media)).samples - np.clip(loud, -1, 1)).max() < 1e-4
 
 
 def test_noise_at_every_step_comes_from_the_requests_own_seed(loaded: Tango) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from configs.schema import preset
 from generators.base import GenerationRequest
 from generators.tangoflux import TangoFlux
 from media.refs import MediaStore
@@ -36,6 +37,12 @@ def test_tangoflux_flows_where_the_official_code_flows(flux: TangoFlux, case: in
     made = flux.flow(asked, noise).numpy()
     assert np.abs(kept[f"latent{case}"] - kept[f"noise{case}"]).max() > 1  # it went somewhere
     assert np.abs(made - kept[f"latent{case}"]).max() < 1e-4
+
+
+def test_the_row_is_stereo_at_44100_hz(flux: TangoFlux) -> None:
+    made = flux._make(GenerationRequest(prompt="rain", seconds=1.0, steps=2), lambda *_: None)
+    assert made.shape[0] == 2 and np.abs(made[0] - made[1]).max() > 1e-4
+    assert preset("tangoflux").sample_rate == 44_100 == TangoFlux.Options().sample_rate
 
 
 def test_the_length_that_is_asked_for_is_read(flux: TangoFlux) -> None:

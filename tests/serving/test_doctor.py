@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from configs.registry import ConfigError
+from configs.schema import AppConfig
 from serving import doctor
+from serving.app import build
 from serving.doctor import Finding, examine
 
 
@@ -70,3 +72,10 @@ def test_wrong_settings_are_a_finding_and_not_a_crash(monkeypatch):
 def test_open_model_hubs_are_a_finding(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     assert not doctor._offline().ok
+
+
+def test_what_ships_must_be_ready_and_what_is_to_be_pulled_or_trained_need_not(tmp_path: Path):
+    found = {finding.what: finding.ok for finding in doctor._backends(build(AppConfig(home=tmp_path)))}
+    assert found["nano"] and found["hibari"] and all(found.values()) and "other systems" in found
+    (tmp_path / "checkpoints" / "tango").mkdir(parents=True)  # begun, and not whole
+    assert not {finding.what: finding.ok for finding in doctor._backends(build(AppConfig(home=tmp_path)))}["tango"]

@@ -77,6 +77,7 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> Days:
             "loa": ("generate", "--loa", "rain.loa", *rain, "-o", "reused.wav", "--json"),
             "speech": ("generate", "--transcript", "hello", "--loa-out", "no.loa", "-o", "e.wav"),
             "turn": ("chat", "the same again, but another take", "--thread", "t1", "--json"),
+            "doctor": ("doctor", "--json"),
         },
     )
     return Days(loa.folder, first, second)
@@ -195,8 +196,8 @@ def test_models_show_says_the_licence(loa: Loa):
     assert loa("models", "show", "nano", "--json").json["licence"] == "CC BY-SA 4.0"
 
 
-def test_the_doctor_finds_nothing_wrong_and_hears_a_first_sound(loa: Loa):
-    ran = loa("doctor", "--json")
+def test_the_doctor_finds_nothing_wrong_and_hears_a_first_sound(days: Days):
+    ran = days.second["doctor"]
     assert ran.code == 0, [c for c in ran.json["checks"] if not c["ok"]]
     assert ran.json["ok"] is True
     assert {"python", "packages", "torch", "first sound", "nano", "hibari"} <= {c["what"] for c in ran.json["checks"]}
