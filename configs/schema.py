@@ -625,15 +625,15 @@ class SignalSizes(_Config):
     width: int = 576
     outputs: int = 384
     queries: int = 16
+    layer: int = 8
     hidden: int = 192
     layers: int = 2
     heads: int = 4
 
 
 class SignalStage(LoopConfig):
-    """One of the three stages of the signal model. ``lessons``: how many the later two know; what comes below their layers is kept."""
+    """One of the three stages of the signal model."""
 
-    lessons: int = Field(default=2048, gt=0)
     spoken: float = Field(default=1.0, gt=0, le=1)  # share of rows whose next tokens are scored: the vocabulary is large
     diffusion: float = Field(default=0.0, ge=0)  # weight of the frozen U-Net's error on clips of what is to be heard; needs no captions
 
@@ -649,7 +649,6 @@ class SignalConfig(_Config):
     cache: Path | None = None  # for the unpacked language model
     model: SignalSizes = SignalSizes()
     rank: int = Field(default=8, gt=0)  # of the adapters
-    layers: int = Field(default=8, gt=0)  # that carry adapters, counted from the top
     input: SignalStage
     output: SignalStage
     instruct: SignalStage

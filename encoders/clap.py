@@ -26,6 +26,9 @@ from encoders.text import SentenceEncoder
 from media.audio import Audio, resample
 from media.mel import MelSpec, log_mel
 
+# Cosine to the nearest class at which a sound is as likely known as not, and how soon doubt ends. Unseen clips of known classes have a
+# median of 0.28; 28 tones, chords and noises at most 0.27; recordings of other things 0.18.
+KNOWN, UNSURE = 0.27, 0.015
 NANO = Path(__file__).resolve().parent.parent / "checkpoints" / "nano"
 
 
@@ -181,12 +184,16 @@ class AudioLabeller:
         return [float(p) for p in chances[:, names.index(label)]]
 
     def labels(self, audio: Audio, top: int = 5) -> list[tuple[str, float]]:
-        """The likeliest ``top`` classes with probabilities, best first."""
+        """The likeliest ``top`` classes with probabilities, best first; they sum to how well the sound is known, at most 1.
+
+        A softmax alone is sure of sounds that are like nothing: chords and square waves, most recordings of what was never trained on.
+        """
         vector = self.encode([audio]).states[0, 0]
         assert self.anchors is not None and self._tower is not None
         names, means = self.anchors.classes()
-        scale = float(self._tower.log_scale.exp())
-        p = (scale * torch.from_numpy(means) @ vector).softmax(0).numpy()
+        cosines, scale = torch.from_numpy(means) @ vector, float(self._tower.log_scale.exp())
+        known = torch.sigmoid((cosines.max() - KNOWN) / UNSURE)
+        p = (known * (scale * cosines).softmax(0)).numpy()
         return [(names[i].replace("_", " "), float(p[i])) for i in np.argsort(-p)[:top]]
 
 

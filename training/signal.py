@@ -43,7 +43,11 @@ from training.synthesis import CLASSES
 
 IGNORED = -100  # a token that is read and not learned
 STAGES = ("input", "output", "instruct")
-PARTS: dict[str, tuple[str, ...]] = {"input": ("inputs",), "output": ("heads", "output"), "instruct": ("heads", "output", "lora")}
+PARTS: dict[str, tuple[str, ...]] = {
+    "input": ("inputs",),
+    "output": ("signals", "heads", "output"),
+    "instruct": ("inputs", "signals", "heads", "output", "lora"),
+}
 NEEDS: dict[str, tuple[str, ...]] = {"input": (), "output": (), "instruct": ("input", "output")}
 
 
@@ -60,6 +64,10 @@ class Batch:
     rows: Tensor
     columns: Tensor
     heard: tuple[str, ...]  # [S]
+
+    def signalled(self, states: Tensor) -> Tensor:
+        """Of rows [B, L, W] the signal tokens' states [S, 8, W], float32."""
+        return states[self.rows[:, None], self.columns].float()
 
 
 def batch_of(model: SignalLM, lessons: Sequence[Lesson]) -> Batch:
@@ -270,7 +278,6 @@ class SignalTraining:
         """The model as ``stage`` left it, adapter included."""
         model = self._untrained()
         if stage == "instruct":
-            averaged(self.folder("input"), self._modules(model, PARTS["input"]), "signal")
             self._adapt(model)
         averaged(self.folder(stage), self._modules(model, PARTS[stage]), "signal")
         return model
@@ -288,17 +295,18 @@ class SignalTraining:
         return model
 
     def _adapt(self, model: SignalLM) -> None:
-        first = model.lm.shape.layers - self.config.layers
+        """Adapters on the attention of the layers below the routed one: the others do not change what is heard."""
+        torch.manual_seed(1)
         for name, linear in model.lm.linears():
-            if ".attn_" in name and int(name.split(".")[1]) >= first:
+            if ".attn_" in name and int(name.split(".")[1]) < self.size.layer:
                 linear.adapt(self.config.rank)
 
     def _modules(self, model: SignalLM, parts: Sequence[str]) -> nn.ModuleDict:
         """What a stage trains: shares its parameters with ``model``."""
         modules: dict[str, nn.Module] = {}
         for part in parts:
-            if part == "heads":
-                modules[part] = nn.ParameterList([model.heads])
+            if part in ("signals", "heads"):
+                modules[part] = nn.ParameterList([getattr(model, part)])
             elif part == "lora":
                 pairs = [
                     p for _, linear in model.lm.linears() if linear.a is not None and linear.b is not None for p in (linear.a, linear.b)
@@ -333,64 +341,39 @@ class SignalTraining:
             for earlier in ("input", "output"):
                 averaged(self.folder(earlier), self._modules(model, PARTS[earlier]), "signal")
             self._adapt(model)
-        modules = self._modules(model, PARTS[stage]).requires_grad_(True)
-        batches = self._batches(stage, model)
-        texts, config, top = Texts(self.size.queries), self._section(stage), model.lm.shape.layers
-        diffusion = self._diffusion if config.diffusion else None
-
-        def loss(number: int) -> dict[str, Tensor]:
-            batch, x, below = batches(number)
-            states = model.normed(model.through(x, below, top))
-            spoken = max(1, int(len(states) * config.spoken))
-            values = {"language": language_loss(model, states[:spoken], batch.targets[:spoken])}
-            total = values["language"]
-            if batch.heard:
-                signalled = states[batch.rows[:, None], batch.columns]
-                made, real = model.output(signalled, model.signals.expand(len(signalled), -1, -1))
-                assert real is not None
-                wanted = texts(batch.heard)
-                aligned = alignment_loss(made, real, wanted)
-                values |= aligned
-                total = total + aligned["align"] + aligned["sentence"] + 0.3 * aligned["length"]
-                if diffusion is not None and (denoising := diffusion(made, batch.heard, wanted, number)) is not None:
-                    values["diffusion"] = denoising
-                    total = total + config.diffusion * denoising
-            return values | {"loss": total}
-
-        groups = [{"params": list(modules.parameters())}]
-        train(nn.ModuleDict({"signal": modules}), loss, self._loop(stage), self.folder(stage), groups=groups)
-
-    def _batches(self, stage: str, model: SignalLM) -> Callable[[int], tuple[Batch, Tensor, int]]:
-        """Step -> its lessons, their rows [B, L, W] in the language model, and below which layer those lie.
-
-        The input projectors are reached through all layers. The later stages train nothing below the layers that carry adapters
-        (all, in the second), so what comes out below is computed once for a pool of lessons, and kept.
-        """
-        config, school = self._section(stage), self.school
+        config, school, top = self._section(stage), self.school, model.lm.shape.layers
         draws = {"input": school.encoding, "output": school.decoding, "instruct": school.instruction}[stage]
-        kind = model.lm.token_embd.weight.dtype
+        texts = Texts(self.size.queries)
+        diffusion = self._diffusion if config.diffusion else None
 
         def drawn(number: int) -> Batch:
             draw = np.random.default_rng([STAGES.index(stage), number])
             return batch_of(model, [draws(draw) for _ in range(config.batch)])
 
-        def embedded(batch: Batch) -> Tensor:
-            return model.embedded(batch.ids, batch.media).to(kind)
+        def loss(number: int) -> dict[str, Tensor]:
+            batch = drawn(number)
+            routed = model.routed(model.embedded(batch.ids, batch.media))
+            spoken = max(1, int(len(routed) * config.spoken))
+            states = model.normed(model.through(routed[:spoken], self.size.layer, top))
+            values = {"language": language_loss(model, states, batch.targets[:spoken])}
+            total = values["language"]
+            if batch.heard:
+                made, real = model.output(batch.signalled(routed), model.signals.expand(len(batch.heard), -1, -1))
+                assert real is not None
+                wanted = texts(batch.heard)
+                aligned = alignment_loss(made, real, wanted)
+                values |= aligned
+                total = total + 2 * aligned["align"] + 2 * aligned["sentence"] + 0.3 * aligned["length"]
+                if diffusion is not None and (denoising := diffusion(made, batch.heard, wanted, number)) is not None:
+                    values["diffusion"] = denoising
+                    total = total + config.diffusion * denoising
+            return values | {"loss": total}
 
-        if stage == "input":
-            return lambda number: ((batch := drawn(number)), embedded(batch), 0)
-        below = model.lm.shape.layers - (self.config.layers if stage == "instruct" else 0)
-        pool = [drawn(number) for number in range(-(-config.lessons // config.batch))]
-        path = self.folder(stage) / "pool.pt"
-        if not path.is_file():
+        if stage == "output":  # numbers that no step has
             with torch.no_grad():
-                save_whole([model.through(embedded(batch), 0, below) for batch in pool], path)
-            self.on_log(f"{stage}: {len(pool) * config.batch} lessons read up to layer {below}")
-        rows = torch.load(path, weights_only=True)
-
-        def picked(number: int) -> tuple[Batch, Tensor, int]:
-            epoch, at = divmod(number, len(pool))
-            k = int(np.random.default_rng([epoch, 7]).permutation(len(pool))[at])
-            return pool[k], rows[k], below
-
-        return picked
+                first = [drawn(10**9 + k) for k in range(-(-64 // config.batch))]
+                read = [b.signalled(model.routed(model.embedded(b.ids, b.media))) + model.signals for b in first]
+                model.output.begin(torch.cat(read), texts([text for b in first for text in b.heard]))
+        modules = self._modules(model, PARTS[stage]).requires_grad_(True)
+        groups = [{"params": list(modules.parameters())}]
+        train(nn.ModuleDict({"signal": modules}), loss, self._loop(stage), self.folder(stage), groups=groups)
