@@ -625,7 +625,7 @@ class SignalSizes(_Config):
     width: int = 576
     outputs: int = 384
     queries: int = 16
-    layer: int = 8
+    layer: int = 4
     hidden: int = 192
     layers: int = 2
     heads: int = 4

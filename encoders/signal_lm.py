@@ -103,7 +103,7 @@ class SignalSize:
     width: int = 576  # of the language model
     outputs: int = 384  # of the condition
     queries: int = 16  # positions of the condition
-    layer: int = 8  # of the language model whose hidden states are routed (NExT-GPT's ``layer_idx``); words go through all
+    layer: int = 4  # of the language model whose hidden states are routed (NExT-GPT's ``layer_idx``); words go through all
     hidden: int = 192
     layers: int = 2
     heads: int = 4

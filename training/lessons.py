@@ -108,7 +108,7 @@ class School:
         said, told, chance = [], plain(name), draw.random()
         if chance < 0.3:
             return "", told
-        if chance < 0.45:
+        if chance < 0.38:
             other = _one(draw, sorted(phrases()))
             if other == name or held_out(name, other):
                 return "", told
@@ -120,7 +120,7 @@ class School:
         elif far < 0.75:
             said.append(_one(draw, NEAR))
             told = f"{told} close up"
-        if far >= 0.75 or draw.random() < 0.4:
+        if far >= 0.75 or draw.random() < 0.25:
             place = _one(draw, sorted(PLACES))
             if PLACES[place] != plain(name):
                 said.append(place)

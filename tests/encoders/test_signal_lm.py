@@ -8,12 +8,13 @@ import torch
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 
+from encoders.base import Condition
 from encoders.signal_lm import MEDIUM, SIGNALS, OutputProjector, SignalLM, SignalSize
 from encoders.smollm import Llama, Shape
 
 WORDS = ["[UNK]", "<|im_start|>", "<|im_end|>", "user", "assistant", "a", "cat", "dog", "far", "away", "make", "sound"]
 SHAPE = Shape(vocabulary=len(WORDS), width=48, inner=64, layers=4, heads=4, kv_heads=2)
-SIZE = SignalSize(media=10, width=48, outputs=14, queries=6, hidden=16, layers=1, heads=2)
+SIZE = SignalSize(media=10, width=48, outputs=14, queries=6, layer=2, hidden=16, layers=1, heads=2)
 
 
 def tokenizer() -> Tokenizer:
@@ -61,11 +62,10 @@ def test_media_of_a_batch_fill_their_places_in_reading_order(model: SignalLM) ->
     torch.testing.assert_close(x[1, 1], model.inputs["audio"](picture(2)[1]))
 
 
-def test_signal_states_are_those_of_one_pass_over_the_whole_turn(model: SignalLM) -> None:
+def test_signal_states_are_those_of_an_inner_layer_over_the_whole_turn(model: SignalLM) -> None:
     signals = list(range(model.first_signal, model.first_signal + 8))
-    ids = [*model.asked("a cat", 1), *signals]
-    whole, _ = model.hidden(model.embedded(torch.tensor([ids]), [picture(3)]))
-    torch.testing.assert_close(model.sound("a cat", [picture(3)]), whole[:, -8:], rtol=0, atol=1e-5)
+    x = model.embedded(torch.tensor([[*model.asked("a cat", 1), *signals]]), [picture(3)])
+    torch.testing.assert_close(model.sound("a cat", [picture(3)]), model.through(x, 0, 2)[:, -8:])
 
 
 def test_layers_in_two_parts_are_the_whole(model: SignalLM) -> None:
@@ -112,6 +112,19 @@ def test_a_picture_is_the_mean_of_its_labels(model: SignalLM) -> None:
     p = np.zeros(1000)
     p[[3, 7]] = 0.25, 0.5
     torch.testing.assert_close(model.seen(p)[1], 0.25 * model.labels[3] + 0.5 * model.labels[7])
+
+
+def test_training_begins_at_the_mean_text_and_reads_evened_states() -> None:
+    torch.manual_seed(0)
+    projector = OutputProjector(12, 5, 3, hidden=8, layers=1, heads=2, masks=True)
+    states = torch.randn(40, 8, 12) * 3 + 7
+    states[..., 4] *= 100
+    wanted = Condition("t5", torch.randn(40, 3, 5) + 2, torch.tensor([[True, True, False]] * 39 + [[True, True, True]]))
+    projector.begin(states, wanted)
+    evened = (states - projector.centre) / projector.spread
+    assert float(evened.mean((0, 1)).abs().max()) < 1e-4 and float((evened.std((0, 1)) - 1).abs().max()) < 1e-2
+    torch.testing.assert_close(projector.places[0], wanted.states[:, 0].mean(0))
+    torch.testing.assert_close(projector.places[2], wanted.states[39, 2])  # of the one text that is so long
 
 
 def test_queries_that_begin_apart_give_positions_of_their_own() -> None:
