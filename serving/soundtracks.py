@@ -6,10 +6,12 @@ store and in a ledger under LOA_HOME; all else is made again in a folder of its 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -249,7 +251,8 @@ class Studio:
             )
             self._check()
             tell(0.8)
-            muxed = mux(video, mixed.path, output, comment=self._provenance(planned, score, wanted))
+            muxed = mux(video, mixed.path, work / f"made{output.suffix.lower()}", comment=self._provenance(planned, score, wanted))
+            deliver(muxed.path, output)
             kept = self._hand_over(stems, wanted, output, timeline, visual, sound)
             tell(1.0)
         notes = (*planned.notes, *mixed.notes, *_complaints(score))
@@ -424,9 +427,7 @@ class Studio:
         )
         for layer, path, _ in stems:
             target = wanted.stems / f"{name}.{layer}.wav"
-            part = wanted.stems / f".loa-{os.getpid()}-{layer}.part"
-            shutil.copyfile(path, part)
-            os.replace(part, target)
+            deliver(path, target)
             kept[layer] = str(target.absolute())
         write_whole(wanted.stems / f"{name}.sync.png", picture)
         kept["plot"] = str((wanted.stems / f"{name}.sync.png").absolute())
@@ -518,6 +519,21 @@ def told(made: Soundtrack) -> tuple[str, ...]:
 
 
 # -- small parts -------------------------------------------------------------------------------------------------------
+
+
+def deliver(made: Path, target: Path) -> None:
+    """Move a finished file to its place; there it appears whole or not at all, on another disk too."""
+    try:
+        os.replace(made, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        part = target.parent / f".loa-{secrets.token_hex(8)}.part"
+        try:
+            shutil.copyfile(made, part)
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def has_sound(video: Path) -> bool:

@@ -178,7 +178,7 @@ def kills(work: Path, times: int, each: int = 3, seed: int = 0) -> dict[str, Any
                 process.wait()
                 killed += 1
                 moments.append(round(moment / length, 2))
-                left.append(sorted(path.name for path in work.glob(f".*out{runs}*")) + ([out.name] if out.exists() else []))
+                left.append(sorted(path.name for path in work.glob(".*")) + ([out.name] if out.exists() else []))
         done = subprocess.run(command, env=env, check=True, capture_output=True)
         assert not list((home / "cache" / "soundtrack" / "work").glob("*")), done.stderr
         same += audio_hash(out) == wanted

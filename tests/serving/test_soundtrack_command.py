@@ -171,3 +171,23 @@ def test_a_chat_makes_a_soundtrack_without_music_and_says_what_it_made(loa: Loa,
     assert medium["kind"] == "video" and video_packets(Path(medium["path"])) == video_packets(video)
     assert read_audio(Path(medium["path"])).seconds == pytest.approx(2.0, abs=1024 / 48_000)
     assert "ambience made with nano" in ran.json["text"] and "LUFS" in ran.json["text"] and "music" not in ran.json["text"]
+
+
+def test_a_file_goes_to_another_disk_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+    import os
+
+    from serving.soundtracks import deliver
+
+    (tmp_path / "made.mp4").write_bytes(b"film")
+    (tmp_path / "there").mkdir()
+    rename = os.replace
+
+    def other_disk(source: Path, target: Path) -> None:
+        if Path(source).parent != Path(target).parent:
+            raise OSError(errno.EXDEV, "another disk")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", other_disk)
+    deliver(tmp_path / "made.mp4", tmp_path / "there" / "b.mp4")
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "there").iterdir()] == [("b.mp4", b"film")]
