@@ -198,6 +198,40 @@ def act(
     return _edit(said, earlier, heard[0] if heard else None, which)
 
 
+def carried_out(
+    tool: str, kind: str, said: Parsed, attached: tuple[MediaRef, ...], earlier: Conversation, which: Sound | None, backends: Sequence[str]
+) -> Act | None:
+    """``tool`` with the arguments that ``said`` gives, where somebody else decided for it; None where the conversation does not allow it.
+
+    Args:
+        kind: of an edit.
+    """
+    heard = next((ref for ref in attached if ref.kind == "audio"), None)
+    source = heard.id if heard else which.media.id if which else ""
+    if tool == "export_audio":
+        return _export(said.text, source) if source else None
+    if tool == "compare":
+        return _compare(said, attached, backends)
+    if tool in ("generate_image", "generate_video"):
+        return _picture(tool, said, attached)
+    if tool == "soundtrack_video":
+        video = next((ref for ref in attached if ref.kind == "video"), None) or earlier.last("video")
+        return _soundtrack(said, video) if video else None
+    if tool != "edit_audio" or not source:
+        return None
+    found = _edit(said, earlier, heard, which)
+    if found is not None or kind in ("", "inpaint"):
+        return found
+    if kind == "restore":
+        return _restored(earlier, which, named=bool(_BACK.search(said.text)) and not _PREVIOUS.search(said.text))
+    common = (("source", source), ("seed", said.seed), ("steps", said.steps), ("guidance", said.guidance), ("backend", said.backend))
+    if kind == "extend":
+        return Act("edit_audio", (*common, ("kind", "extend"), ("seconds", _extended(said, which)), ("prompt", "")))
+    if kind == "variation":
+        return Act("edit_audio", (*common, ("kind", "variation"), ("strength", 0.5)))
+    return Act("edit_audio", (*common, ("kind", kind), ("prompt", subject(said.rest)))) if not heard else None
+
+
 def _points(text: str, kind: str) -> bool:
     """Whether the text speaks of a picture or video that is there ("animate this picture" may)."""
     nouns = r"(?:picture|photo|image|drawing)s?" if kind == "image" else r"(?:video|film|movie|clip)s?"
@@ -353,13 +387,7 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
     if not source:
         return None
     if extending:
-        more = re.search(r"\b(?:by|another|for)\s+(?:another\s+)?$", text[: _first_number(text)], re.I)
-        whole = None
-        if said.seconds is not None:
-            whole = round((length or 0.0) + said.seconds, 3) if more and length is not None else said.seconds
-        elif length is not None:
-            whole = round(length + (said.extra_seconds or length), 3)
-        return Act("edit_audio", (*common, ("kind", "extend"), ("seconds", whole), ("prompt", "")))
+        return Act("edit_audio", (*common, ("kind", "extend"), ("seconds", _extended(said, None if heard else which)), ("prompt", "")))
     if style and not heard:
         return Act("edit_audio", (*common, ("kind", "style"), ("prompt", style["style"].strip(" .!?"))))
     if (
@@ -372,6 +400,18 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
     return None
 
 
+def _extended(said: Parsed, sound: Sound | None) -> float | None:
+    """The whole length after an extension in seconds: what was said, or twice the sound's; None where neither is known."""
+    length = sound.seconds if sound else None
+    more = re.search(r"\b(?:by|another|for)\s+(?:another\s+)?$", said.text[: _first_number(said.text)], re.I)
+    if said.seconds is not None:
+        return round(length + said.seconds, 3) if more and length is not None else said.seconds
+    return None if length is None else round(length + (said.extra_seconds or length), 3)
+
+
+_PREVIOUS = re.compile(r"\b(?:previous|before|earlier|prior)\b", re.I)
+
+
 def _restore(text: str, earlier: Conversation, which: Sound | None) -> Act | None:
     rest = _RESTORE.sub(" ", text)
     if not earlier.sounds:
@@ -379,7 +419,12 @@ def _restore(text: str, earlier: Conversation, which: Sound | None) -> Act | Non
     undo = re.search(r"\b(?:undo|revert)\b", text, re.I)
     if not undo and not _BACK.search(rest):
         return None
-    if undo or re.search(r"\b(?:previous|before|earlier|prior)\b", rest, re.I):
+    return _restored(earlier, which, named=not undo and not _PREVIOUS.search(rest))
+
+
+def _restored(earlier: Conversation, which: Sound | None, named: bool) -> Act | None:
+    """The version that was ``named``, else the one before the last."""
+    if not named:
         if len(earlier.sounds) < 2:
             return Act(asks=NOTHING_BEFORE)
         which = earlier.sounds[-2]

@@ -42,11 +42,17 @@ class RulesOptions(BaseModel):
     max_takes: int = Field(default=4, ge=1)  # "three versions of it" in one turn
 
 
+# How firm a rule is: read off the words themselves, told by a turn of speech, or the likeliest of what is left.
+CERTAIN, SIGNED, GUESS = 3.0, 2.0, 1.0
+
+
 @dataclass(frozen=True)
 class Call:
-    """Call tools, each with its arguments."""
+    """Call tools, each with its arguments. ``anew``: an earlier sound is made again. ``sure``: how firm the rule is that found it."""
 
     calls: tuple[tuple[str, dict[str, Any]], ...]
+    anew: bool = False
+    sure: float = GUESS
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Say:
 
     text: str
     asked: str = ""
+    sure: float = GUESS
 
 
 Classify = Callable[[str], tuple[str, float]]
@@ -246,38 +253,39 @@ def decide(
     """
     earlier, turn = Conversation.read(messages[:-1]), messages[-1]
     attached, text = media_of(turn), english(text_of(turn))
-    refused = any(pattern.search(text_of(turn)) for pattern in (_COMMANDS, PLEAS, _WRITTEN))
+    refused = not obeys(text_of(turn))
     said = parse(text, options.backends)
-    asked, before = _pending(messages[:-1])
+    asked, before = pending(messages[:-1])
     if asked == "prompt" and before is not None:
         said, attached = _continued(said, parse(english(text_of(before)), options.backends)), attached or media_of(before)
     if asked == "audio" and before is not None and not attached:
         attached = media_of(before)
         if not re.search(r"\b(?:make|like|similar|second|latter|generate|another|new)\b", said.rest, re.I):
-            return _describe(attached)
+            return replace(describing(attached), sure=CERTAIN)
     if not said.text.strip(" .,;:!?"):
         if refused:
-            return Say(f"I leave that alone. {ASK_PROMPT}", "prompt")
-        return _only_media(attached, asked, options)
+            return Say(f"I leave that alone. {ASK_PROMPT}", "prompt", CERTAIN)
+        return replace(_only_media(attached, asked, options), sure=CERTAIN)
     if said.transcript is not None:
-        return _generate(_arguments(said, "", (), options), said, options)
+        return replace(audio_call(arguments_of(said, "", (), options), said, options), sure=CERTAIN)
     if asked == "describe" and attached and not content(subject(said.rest)):
-        return _describe(attached)
+        return replace(describing(attached), sure=CERTAIN)
     intent, share = _intent(said.rest, classify)
     asking = intent == "describe" and share >= 0.5 and not _MAKE.search(said.rest) and not _GIVES.search(said.rest)
-    describing = bool(_DESCRIBE.search(said.rest) or asking) and not _SOUNDS_LIKE.search(said.rest)
-    which = _which(said.rest, earlier)[0] if earlier.sounds else None
-    found = act(said, attached, earlier, tools, which, describing, options.backends)
+    asks_what = bool(_DESCRIBE.search(said.rest) or asking) and not _SOUNDS_LIKE.search(said.rest)
+    which = which_sound(said.rest, earlier)[0] if earlier.sounds else None
+    found = act(said, attached, earlier, tools, which, asks_what, options.backends)
     if found is not None:
-        return Say(found.asks, found.about) if found.asks else Call(((found.tool, found.args),))
+        return Say(found.asks, found.about, SIGNED) if found.asks else Call(((found.tool, found.args),), sure=SIGNED)
     if said.had_address and not attached and not _MAKE_OF.search(said.rest):
         asks_to_open = _OPENING.search(said.rest) or intent != "generate" or share < 0.6
         if asks_to_open or not content(subject(said.rest)):
-            return Say(NO_ADDRESS, "prompt")
-    if not attached and not describing and earlier.sounds and _ABOUT_US.search(said.rest):
+            return Say(NO_ADDRESS, "prompt", CERTAIN)
+    if not attached and not asks_what and earlier.sounds and _ABOUT_US.search(said.rest):
         return Say(chat(said.rest, earlier, options))
-    if describing:
-        return _describe(attached or _referred(said.rest, earlier, any_medium=True))
+    if asks_what:
+        told = describing(attached or referred(said.rest, earlier, any_medium=True))
+        return replace(told, sure=SIGNED if _DESCRIBE.search(said.rest) else GUESS)
     return _sound_or_words(said, attached, earlier, intent, share, options)
 
 
@@ -308,8 +316,18 @@ _WANTS = re.compile(r"^\W*(?:i|we)(?:'d)?\s+(?:need|want|would like|like)\s+(?:s
 
 def english(text: str) -> str:
     """The text as English, without what is only quoted from a medium or would have us forget our rules."""
-    kept = PLEAS.sub(" ", _COMMANDS.sub(" ", _WRITTEN.sub(_unless_to_be_spoken, text)))
+    kept = cleaned(text)
     return gloss(kept, detect(kept))
+
+
+def cleaned(text: str) -> str:
+    """The text in its own language, without what is only quoted from a medium or would have us forget our rules."""
+    return PLEAS.sub(" ", _COMMANDS.sub(" ", _WRITTEN.sub(_unless_to_be_spoken, text)))
+
+
+def obeys(text: str) -> bool:
+    """Whether nothing of the text had to be left out by ``cleaned``."""
+    return not any(pattern.search(text) for pattern in (_COMMANDS, PLEAS, _WRITTEN))
 
 
 _READ = re.compile(r"\b(?:say|speak|read|announce|whisper|recite|pronounce|narrate|voice)\b[^.!?]{0,25}$", re.I)
@@ -349,12 +367,12 @@ def _sound_or_words(
     changing = bool(_CHANGE.search(said.rest)) or (intent == "change" and share >= 0.5) or _only_numbers(said) or named
     making = bool(_MAKE.search(said.rest) or _AFTER.search(said.rest)) and not _ABLE.match(said.rest)
     if changing and earlier.sounds and not attached and (not making or not content(subject(said.rest))):
-        return _generate(changed(said, earlier), said, options)
-    media = attached or _referred(said.rest, earlier)
+        return replace(audio_call(changed(said, earlier), said, options), anew=True, sure=SIGNED if _CHANGE.search(said.rest) else GUESS)
+    media = attached or referred(said.rest, earlier)
     wanted = subject(said.rest)
     if media:
-        prompt = _beside_media(wanted)
-        return _generate(_arguments(said, prompt, media, options), said, options)
+        prompt = beside_media(wanted)
+        return audio_call(arguments_of(said, prompt, media, options), said, options)
     if _POINTING.search(said.rest) and not (intent == "chat" and _ASKING.match(said.rest)):
         return Say(ASK_PICTURE, "prompt")
     if intent == "chat" and _WANTS.search(said.rest):
@@ -367,7 +385,7 @@ def _sound_or_words(
         return Say(UNKNOWN if content(wanted) else ASK_PROMPT, "prompt")
     if not content(wanted):
         return Say(ASK_PROMPT, "prompt")
-    return _generate(_arguments(said, wanted, (), options), said, options)
+    return audio_call(arguments_of(said, wanted, (), options), said, options)
 
 
 def content(text: str) -> list[str]:
@@ -381,7 +399,7 @@ def content(text: str) -> list[str]:
 
 def changed(said: Parsed, earlier: Conversation) -> dict[str, Any]:
     """Arguments for an earlier sound made anew with what ``said`` changes. Nothing changed: the next seed."""
-    base, rest = _which(said.rest, earlier)
+    base, rest = which_sound(said.rest, earlier)
     old = base.request
     seconds, rest, longer = _length(said, float(old["seconds"]), rest)
     prompt, rest, words_changed = _reworded(str(old["prompt"]), rest)
@@ -436,7 +454,7 @@ def chat(text: str, conversation: Conversation, options: RulesOptions) -> str:
     return f"That I cannot do. {WELCOME}" if not re.search(r"\b(?:help|can you do|how)\b", lower) else WELCOME
 
 
-def _pending(messages: Sequence[BaseMessage]) -> tuple[str, BaseMessage | None]:
+def pending(messages: Sequence[BaseMessage]) -> tuple[str, BaseMessage | None]:
     """The question that the last answer asked ("" for none), and the turn that it was asked about."""
     if not messages or messages[-1].type != "ai":
         return "", None
@@ -461,20 +479,20 @@ def _only_media(attached: tuple[MediaRef, ...], asked: str, options: RulesOption
     if not attached:
         return Say(ASK_PROMPT, "prompt")
     if asked == "describe":
-        return _describe(attached)
+        return describing(attached)
     if all(ref.kind == "audio" for ref in attached):
         return Say(ASK_AUDIO, "audio")
     said = Parsed("", "")
-    return _generate(_arguments(said, "", attached, options), said, options)
+    return audio_call(arguments_of(said, "", attached, options), said, options)
 
 
-def _describe(media: tuple[MediaRef, ...]) -> Call | Say:
+def describing(media: tuple[MediaRef, ...]) -> Call | Say:
     if not media:
         return Say(ASK_DESCRIBE, "describe")
     return Call((("describe_media", {"media": [ref.id for ref in media]}),))
 
 
-def _generate(arguments: dict[str, Any], said: Parsed, options: RulesOptions) -> Call:
+def audio_call(arguments: dict[str, Any], said: Parsed, options: RulesOptions) -> Call:
     takes = _takes(said.rest, options.max_takes)
     seed = int(arguments.get("seed", 0))
     return Call(tuple(("generate_audio", arguments | ({"seed": seed + k} if takes > 1 else {})) for k in range(takes)))
@@ -486,7 +504,7 @@ def _takes(text: str, most: int) -> int:
     return min(most, words.get(match[1].lower()) or int(match[1])) if match else 1
 
 
-def _arguments(said: Parsed, prompt: str, media: tuple[MediaRef, ...], options: RulesOptions) -> dict[str, Any]:
+def arguments_of(said: Parsed, prompt: str, media: tuple[MediaRef, ...], options: RulesOptions) -> dict[str, Any]:
     prompt = re.sub(
         r"^(?:two|three|four|\d)\s+(?:different\s+)?(?:versions|takes|variations|variants)\s+of\s+",
         "",
@@ -524,12 +542,12 @@ def _no_sound_to_change(rest: str) -> bool:
     return swapped is None and not re.match(r"\W*(?:with|but|more|at|in|from|plus)\b.*\w+\s+\w+\s+\w+", rest, re.I)
 
 
-def _referred(text: str, earlier: Conversation, any_medium: bool = False) -> tuple[MediaRef, ...]:
+def referred(text: str, earlier: Conversation, any_medium: bool = False) -> tuple[MediaRef, ...]:
     """The earlier medium that the text speaks of; with ``any_medium``, else the newest at all."""
     for kind in ("image", "video", "audio"):
         if _REFERENCE[kind].search(text) and (any_medium or kind != "audio" or "recording" in text.lower()):
             if kind == "audio" and earlier.sounds and not re.search(r"\brecording|\buploaded|\bmy\b", text, re.I):
-                return (_which(text, earlier)[0].media,)
+                return (which_sound(text, earlier)[0].media,)
             found = earlier.last(kind) or (earlier.last("audio") if kind == "video" else None)
             if found:
                 return (found,)
@@ -537,7 +555,7 @@ def _referred(text: str, earlier: Conversation, any_medium: bool = False) -> tup
     return newest
 
 
-def _beside_media(wanted: str) -> str:
+def beside_media(wanted: str) -> str:
     """The prompt beside attachments: without the words that only point at them."""
     for pattern in _REFERENCE.values():
         wanted = pattern.sub(" ", wanted)
@@ -552,7 +570,7 @@ def _beside_media(wanted: str) -> str:
     return wanted if content(wanted) else ""
 
 
-def _which(text: str, earlier: Conversation) -> tuple[Sound, str]:
+def which_sound(text: str, earlier: Conversation) -> tuple[Sound, str]:
     """The earlier sound that the text means (the current one, where it says nothing), and the text without saying so."""
     found = meant(text, earlier.versions)
     if found.named and found.versions:

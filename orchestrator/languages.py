@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from orchestrator.numbers import english_numbers
+
 LANGUAGES = ("en", "de", "fr", "es", "zh")
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _MARKS = {
@@ -28,21 +30,6 @@ _MARKS = {
         by again longer but one first say read give can i want""",
 }
 _LETTERS = {"de": "äöüß„", "fr": "àâçèêëîïôûùœ«", "es": "ñ¿¡áíóú"}
-_NUMBERS = {
-    "de": "null ein|eine|einen|eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn "
-    "siebzehn achtzehn neunzehn zwanzig",
-    "fr": "zéro un|une deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize dix-sept dix-huit "
-    "dix-neuf vingt",
-    "es": "cero un|una|uno dos tres cuatro cinco seis siete ocho nueve diez once doce trece catorce quince dieciséis diecisiete "
-    "dieciocho diecinueve veinte",
-}
-_TENS = {
-    "de": {"dreißig": 30, "vierzig": 40, "fünfzig": 50, "sechzig": 60, "neunzig": 90, "fünfundzwanzig": 25, "hundert": 100},
-    "fr": {"trente": 30, "quarante": 40, "cinquante": 50, "soixante": 60, "vingt-cinq": 25, "cent": 100},
-    "es": {"treinta": 30, "cuarenta": 40, "cincuenta": 50, "sesenta": 60, "veinticinco": 25, "cien": 100},
-}
-_UNITS = r"(?=[ -]?(?:sek|sec|seg|min|s\b|schritt|etape|étape|paso|version|variant|take|aufnahm|prise|toma))"
-_DIGITS = dict(zip("零一二三四五六七八九", range(10), strict=True)) | {"两": 2}
 _ENDINGS = {"de": ("es", "en", "er", "em", "e", "n", "s"), "fr": ("es", "s", "e", "x"), "es": ("es", "s")}
 _SMALL = {
     "de": {
@@ -194,7 +181,7 @@ def gloss(text: str, language: str) -> str:
         lambda m: hold(m[0]),
         text,
     )
-    text = _with_digits(fold(text), language)
+    text = english_numbers(fold(text), language)
     for pattern, english in _phrases(language):
         text = pattern.sub(lambda m, english=english: _expanded(m, english, hold), text)  # type: ignore[misc]
     pieces = re.split(r"(\ue000\d+\ue001)", text)
@@ -234,28 +221,6 @@ def _spoken(text: str, language: str) -> str:
         rest = re.sub(_SPEAK[language], " ", fold(rest))
         return f'say "{quoted[1]}", {rest}'.rstrip(" ,.")
     return text
-
-
-def _with_digits(text: str, language: str) -> str:
-    """Number words before a unit as digits; Chinese numerals before a measure word too."""
-    if language == "zh":
-        return re.sub(r"[零一二三四五六七八九十百两]+(?=秒|分钟|步|个版本|种版本|个不同|到|至)", lambda m: str(_chinese(m[0])), text)
-    names = {fold(w): n for n, ways in enumerate(_NUMBERS[language].split()) for w in ways.split("|")}
-    names |= {fold(w): n for w, n in _TENS[language].items()}
-    for name in sorted(names, key=len, reverse=True):
-        text = re.sub(rf"\b{name}{_UNITS}(?!\s+(?:version|variant)\w* von \d)", str(names[name]), text)
-    return text
-
-
-def _chinese(word: str) -> int:
-    """The value of 三, 十五, 二十, 一百二十."""
-    total, digit = 0, 0
-    for sign in word:
-        if sign in _DIGITS:
-            digit = _DIGITS[sign]
-        else:
-            total, digit = total + (digit or 1) * {"十": 10, "百": 100}[sign], 0
-    return total + digit
 
 
 _ORDER = {

@@ -1,53 +1,95 @@
-"""SmolLM2 as a chat model: a plan written by the small language model, checked and completed by the rules.
+"""SmolLM2 as a chat model: the small language model and the rules decide together, the rules carry it out.
 
-The model decides what the rules are unsure of (or everything, ``mode: alone``); its words are held to the JSON schema of the tools
-that are bound, token by token. Numbers, references and quotations are read by the rules, which are exact there. 98 MB from a
-registry package, no network; an adapter of 6 MB, which `training/router.py` makes, teaches it what to write.
+The model says how likely each decision is, its words held to the JSON schema of the tools that are bound; what the rules are firm
+about weighs against it. A guard leaves out what the conversation does not allow. Numbers, references and quotations are read by the
+rules, which are exact there. 98 MB from a registry package, no network; `serving/teaching.py` makes the adapter that teaches it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from langchain_core.messages import BaseMessage
 from pydantic import PrivateAttr
 
 from configs.registry import MissingExtra
 from configs.schema import default_home
-from orchestrator.chat_model import ASK_PROMPT, WELCOME, Call, RulesChatModel, RulesOptions, Say, decide, english
+from media.refs import MediaRef
+from orchestrator.actions import carried_out
+from orchestrator.chat_model import (
+    ASK_DESCRIBE,
+    ASK_PROMPT,
+    CERTAIN,
+    GUESS,
+    NO_SOUND_YET,
+    SIGNED,
+    Call,
+    RulesChatModel,
+    RulesOptions,
+    Say,
+    arguments_of,
+    audio_call,
+    beside_media,
+    changed,
+    chat,
+    cleaned,
+    content,
+    decide,
+    describing,
+    english,
+    pending,
+    referred,
+    which_sound,
+)
 from orchestrator.conversation import Conversation, media_of, text_of
 from orchestrator.intents import SentenceEncoder
-from orchestrator.parsing import parse
-from orchestrator.plan import ASK, TALK, dialogue, question, schema
+from orchestrator.parsing import Parsed, parse, subject
+from orchestrator.plan import ASK, CHANGE, FIELDS, TALK, decisions, dialogue, question, schema
 
 if TYPE_CHECKING:
     from encoders.smollm import Llama
 
 MAX_TOKENS = 96
-SURE = 0.75  # of the sentence classifier: below it the language model is asked
-_OPEN = ("generate_audio", ASK, TALK, "describe_media")  # what the model may decide between where the rules are unsure
+# How much the rules' own decision gains, in nats, by how firm the rule is that found it: measured (docs/router.md).
+GAINS = {CERTAIN: 50.0, SIGNED: 3.0, GUESS: 1.0}
 
 
 class LocalOptions(RulesOptions):
-    """``mode``: "unsure" asks the language model where the rules are not sure, "alone" asks it always. ``adapter``: its file."""
+    """``mode``: "both" weighs the language model against the rules, "alone" lets it decide. ``adapter``: its file."""
 
     adapter: Path | None = None
-    mode: Literal["unsure", "alone"] = "unsure"
+    mode: Literal["both", "alone"] = "both"
+
+
+class Decider(Protocol):
+    """What decides and writes plans."""
+
+    def shares(self, asked: str, tools: Sequence[str]) -> dict[str, float]:
+        """How likely each of ``plan.decisions(tools)`` is for ``asked`` (``plan.question``); they sum to 1."""
+        ...
+
+    def plan(self, asked: str, tools: Sequence[str], fields: Sequence[str]) -> dict[str, Any]:
+        """The plan for ``asked``, written within ``plan.schema``; {} where it ran out of room."""
+        ...
 
 
 class Writer:
-    """Writes a plan for a request. Loads the weights when first asked."""
+    """SmolLM2 as a ``Decider``. Loads the weights when first asked."""
 
     def __init__(self, cache: Path | None, adapter: Path | None) -> None:
         self._cache, self._adapter = cache, adapter
         self._model: Llama | None = None
         self._grammars: dict[str, Any] = {}
 
-    def _load(self) -> None:
+    def _load(self) -> Llama:
+        if self._model is not None:
+            return self._model
         try:
             import llguidance
         except ModuleNotFoundError as missing:
@@ -58,30 +100,50 @@ class Writer:
         self._model = build(self._cache, adapter=self._adapter)
         self._llguidance, self._end = llguidance, END
         self._words = llguidance.LLTokenizer(self._tokenizer.to_str(), eos_token=END)
+        return self._model
 
-    def plan(self, asked: str, tools: Sequence[str], fields: Sequence[str]) -> dict[str, Any]:
-        """The plan for ``asked`` (``plan.question``): greedy, token by token within the schema; {} where it ran out of room."""
+    def shares(self, asked: str, tools: Sequence[str]) -> dict[str, float]:
         import torch
 
-        if self._model is None:
-            self._load()
-        assert self._model is not None
+        model = self._load()
+        names = decisions(tools)
+        start = self._ids(dialogue(asked) + '{"tool":"')
+        ways = [self._ids(dialogue(asked) + '{"tool":"' + name)[len(start) :] for name in names]
+        longest = max(map(len, ways))
+        ids = torch.tensor([way + [self._end] * (longest - len(way)) for way in ways])
+        with torch.inference_mode():
+            states, past = model(torch.tensor([start]))
+            first = model.logits(states[:, -1]).float().log_softmax(-1)[0]
+            wide = [(k.expand(len(ways), -1, -1, -1), v.expand(len(ways), -1, -1, -1)) for k, v in past]
+            states, _ = model(ids, wide)
+            rest = model.logits(states).float().log_softmax(-1)
+        scores = [
+            float(first[way[0]]) + sum(float(rest[k, place, token]) for place, token in enumerate(way[1:])) for k, way in enumerate(ways)
+        ]
+        top = max(scores)
+        weights = [math.exp(score - top) for score in scores]
+        return {name: weight / sum(weights) for name, weight in zip(names, weights, strict=True)}
+
+    def plan(self, asked: str, tools: Sequence[str], fields: Sequence[str]) -> dict[str, Any]:
+        """Greedy, token by token within the schema."""
+        import torch
+
+        model = self._load()
         llguidance = self._llguidance
         shape = json.dumps(schema(tools, fields))
         if shape not in self._grammars:
             self._grammars[shape] = llguidance.LLMatcher.grammar_from_json_schema(shape)
         matcher = llguidance.LLMatcher(self._words, self._grammars[shape])
-        ids = self._tokenizer.encode(dialogue(asked), add_special_tokens=False).ids
         written: list[int] = []
-        allowed = torch.empty(1, -(-self._model.shape.vocabulary // 32), dtype=torch.int32)
+        allowed = torch.empty(1, -(-model.shape.vocabulary // 32), dtype=torch.int32)
         with torch.inference_mode():
-            states, past = self._model(torch.tensor([ids]))
+            states, past = model(torch.tensor([self._ids(dialogue(asked))]))
             while len(written) < MAX_TOKENS:
                 forced = matcher.compute_ff_tokens()  # what the schema leaves no choice about costs no step of its own
                 if not forced:
                     import llguidance.torch as masks
 
-                    logits = self._model.logits(states[:, -1])
+                    logits = model.logits(states[:, -1])
                     masks.fill_next_token_bitmask(matcher, allowed)
                     masks.apply_token_bitmask_inplace(logits, allowed)
                     forced = [int(logits.argmax())]
@@ -90,7 +152,7 @@ class Writer:
                 written += [token for token in forced if token != self._end]
                 if matcher.is_stopped():
                     break
-                states, past = self._model(torch.tensor([forced]), past)
+                states, past = model(torch.tensor([forced]), past)
         text = self._tokenizer.decode(written)
         try:
             found: dict[str, Any] = json.loads(text)
@@ -98,14 +160,28 @@ class Writer:
             return {}
         return found
 
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A turn as both see it: its text as English, taken apart, what came along, and what came before."""
+
+    said: Parsed
+    text: str
+    attached: tuple[MediaRef, ...]
+    earlier: Conversation
+
 
 class LocalChatModel(RulesChatModel):
     """The rules with a language model beside them."""
 
     options: LocalOptions = LocalOptions()
-    _writer: Writer = PrivateAttr()
+    _writer: Decider = PrivateAttr()
 
-    def __init__(self, options: LocalOptions, encoder: SentenceEncoder, writer: Writer) -> None:
+    def __init__(self, options: LocalOptions, encoder: SentenceEncoder, writer: Decider) -> None:
         super().__init__(options, encoder)
         self._writer = writer
 
@@ -114,56 +190,75 @@ class LocalChatModel(RulesChatModel):
         return "loa-smollm2"
 
     def _decide(self, messages: Sequence[BaseMessage], bound: Collection[str]) -> Call | Say:
-        shares: list[float] = []
-
-        def classify(text: str) -> tuple[str, float]:
-            intent, share = self._classify(text)
-            shares.append(share)
-            return intent, share
-
-        ruled = decide(messages, self.options, classify, bound)
-        if self.options.mode == "unsure" and (not shares or min(shares) >= SURE or _settled(ruled)):
+        ruled = decide(messages, self.options, self._classify, bound)
+        if ruled.sure >= CERTAIN or pending(messages[:-1])[0]:
             return ruled
-        return self._written(messages, bound, ruled, classify)
-
-    def _written(
-        self, messages: Sequence[BaseMessage], bound: Collection[str], ruled: Call | Say, classify: Callable[[str], tuple[str, float]]
-    ) -> Call | Say:
-        """The model's plan, where it names what the rules can complete; else what the rules said."""
-        earlier, turn = Conversation.read(messages[:-1]), messages[-1]
-        said = english(text_of(turn))
-        if not said.strip():
+        turn = _read(messages, self.options)
+        if turn.said.had_address or not turn.text.strip():
             return ruled
-        kinds = [ref.kind for ref in earlier.media if ref.kind != "audio"]
-        prompts = [str(sound.request["prompt"]) for sound in earlier.sounds]
-        asked = question(said, [ref.kind for ref in media_of(turn)], prompts, kinds)
-        tools = [name for name in bound if self.options.mode == "alone" or name in _OPEN]
-        plan = self._writer.plan(asked, sorted(tools), ("prompt", "negative"))
-        tool = plan.get("tool")
-        if tool == TALK:
-            return ruled if isinstance(ruled, Say) and not ruled.asked else Say(WELCOME)
-        if tool == ASK or not tool:
-            return ruled if isinstance(ruled, Say) and ruled.asked else Say(ASK_PROMPT, "prompt")
-        if isinstance(ruled, Call) and ruled.calls[0][0] == tool:
-            return ruled
-        forced = decide(messages, self.options, lambda text: (_INTENTS.get(str(tool), "generate"), 1.0), bound)
-        if isinstance(forced, Call):
-            return forced
-        numbers = parse(said, self.options.backends)
-        if tool == "generate_audio" and plan.get("prompt"):
-            arguments = {"prompt": plan["prompt"], "seconds": numbers.seconds or self.options.seconds, "seed": numbers.seed}
-            return Call(((tool, {name: value for name, value in arguments.items() if value is not None}),))
+        tools = sorted(bound)
+        asked = _asked(text_of(messages[-1]), turn)
+        shares = self._writer.shares(asked, tools)
+        gain = GAINS[ruled.sure] if self.options.mode == "both" else 0.0
+        own = decided(ruled)
+        scores = {name: math.log(max(share, 1e-6)) + (gain if name == own else 0.0) for name, share in shares.items()}
+        for name in sorted(scores, key=lambda name: scores[name], reverse=True):
+            if name == own:
+                return ruled
+            made = self._carried_out(name, turn, asked, messages, ruled)
+            if made is not None:
+                return made
         return ruled
 
+    def _carried_out(self, name: str, turn: _Turn, asked: str, messages: Sequence[BaseMessage], ruled: Call | Say) -> Call | Say | None:
+        """What the language model decided, with the rules' arguments; None where the conversation does not allow it."""
+        said, earlier = turn.said, turn.earlier
+        if name == TALK:
+            return Say(chat(said.rest, earlier, self.options))
+        if name == ASK:
+            return _question(turn)
+        if name == CHANGE:
+            return replace(audio_call(changed(said, earlier), said, self.options), anew=True) if earlier.sounds else None
+        if name == "describe_media":
+            media = turn.attached or referred(said.rest, earlier, any_medium=True)
+            return describing(media) if media else None
+        if name == "generate_audio":
+            media = turn.attached or referred(said.rest, earlier)
+            wanted = subject(said.rest)
+            prompt = beside_media(wanted) if media else wanted
+            if not media and not content(prompt):
+                return None
+            return audio_call(arguments_of(said, prompt, media, self.options), said, self.options)
+        which = which_sound(said.rest, earlier)[0] if earlier.sounds else None
+        kind = ""
+        if name == "edit_audio" and which:
+            kind = str(self._writer.plan(asked, [name], ("kind",)).get("kind", ""))
+        act = carried_out(name, kind, said, turn.attached, earlier, which, self.options.backends)
+        return Call(((act.tool, act.args),)) if act is not None and not act.asks else None
 
-_INTENTS = {"generate_audio": "generate", "describe_media": "describe", "edit_audio": "change"}
+
+def decided(ruled: Call | Say) -> str:
+    """The rules' decision as a plan names it."""
+    if isinstance(ruled, Say):
+        return ASK if ruled.asked else TALK
+    return CHANGE if ruled.anew else ruled.calls[0][0]
 
 
-def _settled(ruled: Call | Say) -> bool:
-    """Whether exact rules found it: tools that only their own words call for, and whatever carries media."""
-    return isinstance(ruled, Call) and (
-        ruled.calls[0][0] not in ("generate_audio", "describe_media") or bool(ruled.calls[0][1].get("media"))
-    )
+def _read(messages: Sequence[BaseMessage], options: RulesOptions) -> _Turn:
+    text = english(text_of(messages[-1]))
+    return _Turn(parse(text, options.backends), text, media_of(messages[-1]), Conversation.read(messages[:-1]))
+
+
+def _asked(text: str, turn: _Turn) -> str:
+    kinds = [ref.kind for ref in turn.earlier.media if ref.kind != "audio"]
+    prompts = [str(sound.request["prompt"]) for sound in turn.earlier.sounds]
+    return question(cleaned(text), turn.text, [ref.kind for ref in turn.attached], prompts, kinds)
+
+
+def _question(turn: _Turn) -> Say:
+    if turn.attached or turn.earlier.sounds:
+        return Say(ASK_PROMPT, "prompt")
+    return Say(NO_SOUND_YET, "prompt")
 
 
 def build_local(options: Mapping[str, Any], encoder: SentenceEncoder) -> LocalChatModel:
@@ -176,6 +271,6 @@ def build_local(options: Mapping[str, Any], encoder: SentenceEncoder) -> LocalCh
     adapter = chosen.adapter or Path(str(files("checkpoints") / "router" / "adapter.safetensors"))
     if not adapter.is_file():
         raise MissingExtra(
-            f"chat model 'smollm2' needs its adapter at {adapter}, which is not there: train it (training/router.py) or use 'rules'"
+            f"chat model 'smollm2' needs its adapter at {adapter}, which is not there: train it (serving/teaching.py) or use 'rules'"
         )
     return LocalChatModel(chosen, encoder, Writer(default_home() / "cache", adapter))

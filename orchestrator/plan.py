@@ -1,6 +1,7 @@
-"""What the small language model reads and writes: one short line of context and request in, one flat JSON object out.
+"""What the small language model reads and writes: a few short lines of context and request in, one flat JSON object out.
 
-Knows texts and JSON schemas; neither weights nor LangChain.
+Knows texts and JSON schemas; neither weights nor LangChain. Numbers, names of systems and quotations are no part of a plan: rules
+read them exactly (parsing.py).
 """
 
 from __future__ import annotations
@@ -9,42 +10,32 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-ASK, TALK = "ask", "talk"  # decisions beside the tools: one short question, or words alone
+CHANGE, ASK, TALK = "change", "ask", "talk"  # decisions beside the tools: an earlier sound anew, one short question, or words alone
 
-# In the order in which they are written: what decides comes first, what rules read better comes last.
+# In the order in which they are written: what decides comes first.
 FIELDS: dict[str, dict[str, Any]] = {
+    "kind": {"enum": ["variation", "style", "inpaint", "extend", "restore"]},
     "prompt": {"type": "string", "maxLength": 200},
     "negative": {"type": "string", "maxLength": 80},
-    "kind": {"enum": ["variation", "style", "inpaint", "extend", "remove", "restore"]},
-    "which": {"type": "integer", "minimum": 1, "maximum": 9},
-    "transcript": {"type": "string", "maxLength": 400},
-    "seconds": {"type": "number", "minimum": 0, "maximum": 3600},
-    "region": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
-    "seed": {"type": "integer", "minimum": 0},
-    "steps": {"type": "integer", "minimum": 1, "maximum": 1000},
-    "guidance": {"type": "number", "minimum": 0, "maximum": 50},
-    "count": {"type": "integer", "minimum": 2, "maximum": 4},
-    "backends": {"type": "array", "items": {"type": "string", "maxLength": 40}, "minItems": 1, "maxItems": 5},
-    "without": {"enum": ["ambience", "foley", "music"]},
-    "original": {"enum": ["keep", "duck", "drop"]},
-    "format": {"enum": ["wav", "flac", "ogg", "mp3"]},
-    "lufs": {"type": "number", "minimum": -70, "maximum": 0},
 }
 
 
-def question(text: str, attached: Sequence[str], earlier: Sequence[str], media: Sequence[str] = ()) -> str:
+def question(text: str, english: str, attached: Sequence[str], earlier: Sequence[str], media: Sequence[str] = ()) -> str:
     """The request as the model reads it.
 
     Args:
+        english: the text as English where it is not; the same as ``text``, or either of them "", and one line is left out.
         attached: kinds that came along. earlier: prompts of the sounds so far. media: kinds that came with earlier turns.
 
-    >>> question("calmer", [], ["rain"])
-    'sounds: rain\\ncalmer'
+    >>> question("ruhiger", "calmer", [], ["rain"])
+    'sounds: rain\\nruhiger\\n= calmer'
     """
     lines = [f"attached: {', '.join(attached)}"] if attached else []
     lines += [f"before: {', '.join(dict.fromkeys(media))}"] if media else []
-    lines += [f"sounds: {'; '.join(earlier[-4:])}"] if earlier else []
-    return "\n".join([*lines, text])
+    lines += [f"sounds: {'; '.join(prompt[:80] for prompt in earlier[-3:])}"] if earlier else []
+    lines += [text] if text else []
+    lines += [f"= {english}"] if english and english != text else []
+    return "\n".join(lines)
 
 
 def dialogue(asked: str) -> str:
@@ -62,8 +53,13 @@ def schema(tools: Sequence[str], fields: Sequence[str] = tuple(FIELDS)) -> dict[
     """The JSON schema of a plan over the tools that are bound; ``fields`` are those that may be written."""
     return {
         "type": "object",
-        "properties": {"tool": {"enum": [*tools, ASK, TALK]}} | {name: FIELDS[name] for name in FIELDS if name in fields},
+        "properties": {"tool": {"enum": decisions(tools)}} | {name: FIELDS[name] for name in FIELDS if name in fields},
         "required": ["tool"],
         "additionalProperties": False,
         "x-guidance": {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"},
     }
+
+
+def decisions(tools: Sequence[str]) -> list[str]:
+    """What a plan may say to do where ``tools`` are bound."""
+    return [*tools, *([CHANGE] if "generate_audio" in tools else []), ASK, TALK]

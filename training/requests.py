@@ -1,6 +1,7 @@
-"""Makes requests with their plans for the router's language model: patterns of `requests.txt`, filled from the lexicon.
+"""Makes requests with their plans for the router's language model: parts of `requests.txt`, put together and filled.
 
-A row is what the model reads and what it should write. Knows no weights; the same seed gives the same rows.
+A row is what was said, what came along and before, and what should be written about it. Knows no weights; the same seed gives the
+same rows.
 """
 
 from __future__ import annotations
@@ -14,21 +15,29 @@ from random import Random
 from typing import Any
 
 LANGUAGES = ("en", "de", "fr", "es", "zh")
-SHARE = (0.4, 0.15, 0.15, 0.15, 0.15)
-_SYSTEMS = ("nano", "hibari", "audioldm2", "audioldm2-music", "musicgen", "tango", "stable-audio", "make-an-audio")
+SHARE = (0.36, 0.16, 0.16, 0.16, 0.16)
+WEIGHTS = {
+    "generate_audio": 5.0, "change": 4.0, "edit_audio": 2.5, "soundtrack_video": 2.0, "compare": 1.2, "describe_media": 2.5,
+    "export_audio": 1.5, "generate_image": 1.2, "generate_video": 1.2, "ask": 2.5, "talk": 3.0,
+}  # fmt: skip
+_SYSTEMS = (
+    "nano", "hibari", "audioldm", "audioldm2", "audioldm2-music", "musicgen", "tango", "stable-audio", "make-an-audio", "ace-step",
+    "musicldm", "tangoflux",
+)  # fmt: skip
 _SPOKEN = {
-    "en": ("hello there", "the door is open", "see you tomorrow", "this is a test", "please wait", "all aboard"),
-    "de": ("guten Tag", "die Tür ist offen", "bis morgen", "das ist ein Test", "bitte warten"),
-    "fr": ("bonjour", "la porte est ouverte", "à demain", "ceci est un test", "un instant"),
-    "es": ("hola a todos", "la puerta está abierta", "hasta mañana", "esto es una prueba", "un momento"),
-    "zh": ("大家好", "门开着", "明天见", "这是测试", "请稍等"),
-}
+    "en": ("hello there", "the door is open", "see you tomorrow", "this is a test", "please wait", "all aboard", "dinner is served",
+           "your call is important to us", "the museum closes in ten minutes", "once upon a time there was a fox"),
+    "de": ("guten Tag", "die Tür ist offen", "bis morgen", "das ist ein Test", "bitte warten", "das Essen ist fertig"),
+    "fr": ("bonjour", "la porte est ouverte", "à demain", "ceci est un test", "un instant", "le dîner est servi"),
+    "es": ("hola a todos", "la puerta está abierta", "hasta mañana", "esto es una prueba", "la mesa está puesta"),
+    "zh": ("大家好", "门开着", "明天见", "这是测试", "请稍等", "晚饭好了"),
+}  # fmt: skip
 _LENGTHS = {
-    "en": ("{} seconds", "{} sec", "{}s", "{} second"),
-    "de": ("{} Sekunden", "{} Sek", "{} s"),
-    "fr": ("{} secondes", "{} s"),
-    "es": ("{} segundos", "{} s"),
-    "zh": ("{}秒", "{}秒钟"),
+    "en": ("{} seconds", "{} sec", "{}s", "{} secs", "half a minute", "a minute", "ten seconds", "twenty seconds", "two minutes"),
+    "de": ("{} Sekunden", "{} Sek", "{} s", "eine halbe Minute", "zehn Sekunden", "eine Minute", "zwanzig Sekunden"),
+    "fr": ("{} secondes", "{} s", "une demi-minute", "dix secondes", "une minute", "vingt secondes"),
+    "es": ("{} segundos", "{} s", "medio minuto", "diez segundos", "un minuto", "veinte segundos"),
+    "zh": ("{}秒", "{}秒钟", "半分钟", "十秒", "一分钟", "二十秒"),
 }
 _COUNTS = {
     "en": ("two", "three", "four"), "de": ("zwei", "drei", "vier"), "fr": ("deux", "trois", "quatre"),
@@ -36,7 +45,11 @@ _COUNTS = {
 }  # fmt: skip
 _IN = {"en": "{} in the {}", "de": "{} im {}", "fr": "{} dans {}", "es": "{} en {}", "zh": "{1}里的{0}"}
 _AND = {"en": "{} and {}", "de": "{} und {}", "fr": "{} et {}", "es": "{} y {}", "zh": "{}和{}"}
-_THINGS = ("animals", "weather", "water and fire", "machines", "things", "people", "music", "doing")
+_THINGS = ("animals", "weather", "water and fire", "machines", "things", "people", "music")
+# What may be lengthened, counted and numbered, and what may lack something.
+_WITH_EXTRAS = {"generate_audio": 0.4, "compare": 0.2, "generate_image": 0.15, "soundtrack_video": 0.12, "generate_video": 0.2}
+_BARE = str.maketrans("éèêàâîôûçáíóúñ", "eeeaaioucaioun")
+_KEYS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,14 @@ class Said:
     media: tuple[str, ...]
     plan: Mapping[str, Any]
     language: str
+
+
+@dataclass(frozen=True)
+class _Part:
+    needs: str
+    form: str
+    pattern: str
+    kind: str
 
 
 def lexicon(text: str | None = None) -> dict[str, list[dict[str, list[str]]]]:
@@ -66,113 +87,123 @@ def lexicon(text: str | None = None) -> dict[str, list[dict[str, list[str]]]]:
     return sections
 
 
+def phrases() -> list[str]:
+    """English ways to say a sound, of `phrases.txt`: short ones, which stand for a noun phrase."""
+    found = []
+    for line in files("training").joinpath("phrases.txt").read_text("utf-8").splitlines():
+        if line.strip() and not line.startswith("#"):
+            found += [way.strip() for way in line.partition(":")[2].split(";") if 0 < len(way.split()) <= 8]
+    return found
+
+
 class Requests:
     """Draws requests. ``forbidden`` are texts (of test files) that must not come out, nor anything close to them."""
 
     def __init__(self, seed: int, forbidden: Sequence[str] = ()) -> None:
         self._random = Random(seed)
-        self._words = lexicon()
-        self._forbidden = {tokens(text) for text in forbidden}
-        self._patterns: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
+        self._words, self._phrases = lexicon(), phrases()
+        self._forbidden = [tokens(text) for text in forbidden]
+        self._parts: dict[tuple[str, str], list[_Part]] = {}
         for line in files("training").joinpath("requests.txt").read_text("utf-8").splitlines():
             if line.strip() and not line.startswith("#"):
-                language, tool, needs, pattern, *more = (part.strip() for part in line.split("|"))
-                self._patterns.setdefault((language, tool), []).append((needs, pattern, more[0] if more else ""))
+                language, what, needs, form, pattern, *kind = (part.strip() for part in line.split("|"))
+                self._parts.setdefault((language, what), []).append(_Part(needs, form, pattern, kind[0] if kind else ""))
 
     def __iter__(self) -> Iterator[Said]:
         while True:
             said = self._draw()
-            if not any(overlap(tokens(said.text), other) for other in self._forbidden):
+            words = tokens(said.text)
+            if not any(overlap(words, other) for other in self._forbidden):
                 yield said
 
     def _draw(self) -> Said:
         pick = self._random
         language = pick.choices(LANGUAGES, SHARE)[0]
-        tools = [tool for spoken, tool in self._patterns if spoken == language]
-        weights = [{"generate_audio": 6, "change": 3, "talk": 1.5, "ask": 1}.get(tool, 1) for tool in tools]
-        tool = pick.choices(tools, weights)[0]
-        needs, pattern, more = pick.choice(self._patterns[language, tool])
-        words, plan = self._filled(language, pattern)
-        attached = (needs,) if needs and not needs.startswith("+") else ()
+        what = pick.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        part = pick.choice(self._parts[language, what])
+        attached, earlier, media = self._context(part.needs, what)
+        slots: dict[str, str] = {}
+        text = self._filled(part.pattern, language, slots, earlier)
+        negative = slots.get("y", "") if _negates(part.pattern) else ""
+        prompt = slots.get("x", "") or ("" if negative else slots.get("y", ""))
+        prompt = ", ".join(filter(None, (prompt, slots.get("q", ""))))
+        if part.form == "np" and pick.random() < _WITH_EXTRAS.get(what, 0.0):
+            text, without = self._more(text, language)
+            negative = negative or without
+        wraps = [wrap.pattern for wrap in self._parts[language, "wrap"] if wrap.form == part.form]
+        wrap = pick.choice(wraps) if pick.random() < (0.75 if part.form == "np" else 0.5) else "{}"
+        text = self._filled(wrap, language, {}, earlier).replace("{}", text)
+        plan = {"tool": what, "kind": part.kind, "prompt": prompt, "negative": negative}
+        if what in ("ask", "talk", "describe_media", "export_audio"):
+            plan = {"tool": what}
+        return Said(self._worn(text, language), attached, earlier, media, plan, language)
+
+    def _context(self, needs: str, what: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Kinds that came along, prompts of earlier sounds, kinds that came before."""
+        pick = self._random
+        attached = tuple(needs.split(",")) if needs and needs[0] not in "+-*" else ()
         before = needs.removeprefix("+") if needs.startswith("+") else ""
         count = int(before.removeprefix("audio") or 1) if before.startswith("audio") else 0
-        if not needs and tool in ("generate_audio", "compare", "generate_image", "talk") and pick.random() < 0.3:
-            count = pick.randint(1, 3)
-        earlier = tuple(self._sound("en")[1] for _ in range(count))
         media = (before,) if before in ("image", "video") else ()
-        plan = self._plan(tool, more, words, plan, earlier)
-        if tool == "generate_audio" and attached and "{x}" not in pattern and "{y}" not in pattern:
-            plan.pop("prompt", None)
-        return Said(self._worn(words["text"], language), attached, earlier, media, plan, language)
+        if needs == "-":
+            return (), (), ()
+        if before.startswith("audio"):
+            count += pick.choice((0, 0, 0, 1, 2))
+        elif pick.random() < (0.35 if needs != "*" else 0.5):
+            count = pick.randint(1, 3)
+        if not media and pick.random() < 0.1:
+            media = (pick.choice(("image", "video")),)
+        if needs == "*" and what in ("talk", "compare") and pick.random() < 0.12:
+            attached = (pick.choice(("image", "audio")),)
+        return attached, tuple(self._sound("en")[1] for _ in range(count)), media
 
-    def _plan(self, tool: str, more: str, words: dict[str, str], filled: dict[str, Any], earlier: Sequence[str]) -> dict[str, Any]:
-        plan: dict[str, Any] = {"tool": tool} | filled
-        x, y = words.get("x", ""), words.get("y", "")
-        plan["prompt"] = x or ("" if more == "negative" else y)
-        if more == "negative":
-            plan["negative"] = y
-        if tool == "change":
-            which = {"which1": 1, "which2": 2}.get(more)
-            base = earlier[which - 1] if which else earlier[-1]
-            added = words.get("q", "") or (y if more != "negative" else "")
-            joint = ", " if words.get("q") else " with "
-            plan |= {"tool": "generate_audio", "prompt": base + (joint + added if added else ""), "which": which}
-            plan |= {"seconds": 10} if more == "longer" else {}
-        elif tool == "edit_audio":
-            plan["kind"] = more
-        elif more == "prompt":
-            plan["prompt"] = words.get("q", "")
-        elif more == "nomusic":
-            plan["without"] = "music"
-        elif more == "keep":
-            plan["original"] = "keep"
-        elif more in ("mp3", "wav", "flaclufs"):
-            plan["format"] = more[:4] if more == "flaclufs" else more
-        if tool in ("ask", "talk", "describe_media", "export_audio"):
-            return {name: value for name, value in plan.items() if name in ("tool", "format", "lufs")}
-        return plan
+    def _more(self, text: str, language: str) -> tuple[str, str]:
+        """The request with one or two things said behind it, and what it must lack."""
+        pick = self._random
+        negative = ""
+        extras = pick.sample(self._parts[language, "extra"], pick.choice((1, 1, 2)))
+        if len({extra.form for extra in extras}) < len(extras):
+            extras = extras[:1]
+        for extra in extras:
+            slots: dict[str, str] = {}
+            said = self._filled(extra.pattern, language, slots, ())
+            text = f"{text}{'' if said[0] in ',，' else ' '}{said}"
+            negative = slots["y"] if extra.form == "negative" else negative
+        return text, negative
 
-    def _filled(self, language: str, pattern: str) -> tuple[dict[str, str], dict[str, Any]]:
-        """The pattern with its slots filled: the text and the English of its slots, and the numbers that were drawn."""
-        pick, plan = self._random, dict[str, Any]()
-        english: dict[str, str] = {}
-        more = {"{n}": ("seed", 1, 9999), "{c}": ("count", 2, 4), "{l}": ("lufs", -26, -10)}
+    def _filled(self, pattern: str, language: str, english: dict[str, str], earlier: Sequence[str]) -> str:
+        """The pattern with its slots filled; ``english`` takes the English of its sounds, things and qualities."""
+        pick = self._random
+        systems = iter(pick.sample(_SYSTEMS, 2))
+        start = pick.randint(0, 2)
 
         def slot(match: re.Match[str]) -> str:
-            name = match[0]
-            if name in ("{x}", "{y}", "{q}"):
-                draw = {"{x}": self._sound, "{y}": self._thing, "{q}": self._quality}[name]
-                foreign, own = draw(language)
-                english[name[1]] = own
+            name = match[1]
+            if name == "x":
+                foreign, english["x"] = self._sound(language)
                 return foreign
-            if name == "{t}":
-                plan["seconds"] = pick.randint(2, 40)
-                return pick.choice(_LENGTHS[language]).format(plan["seconds"])
-            if name == "{s}":
-                plan["transcript"] = pick.choice(_SPOKEN[language])
-                return str(plan["transcript"])
-            if name in ("{m}", "{k}"):
-                left = [system for system in _SYSTEMS if system not in plan.get("backends", [])]
-                plan.setdefault("backends", []).append(pick.choice(left))
-                return str(plan["backends"][-1])
-            if name == "{a}":
-                plan["region"] = [pick.randint(0, 2), pick.randint(3, 5)]
-                return str(plan["region"][0])
-            if name == "{b}":
-                return str(plan["region"][1])
-            if name == "{g}":
-                plan["guidance"] = pick.randint(2, 14) / 2
-                return f"{plan['guidance']:g}"
-            field, low, high = more[name]
-            number = pick.randint(low, high)
-            if "steps" in pattern or "Schritte" in pattern:
-                field, number = "steps", pick.randint(5, 100)
-            if "plus" not in pattern and "https" not in pattern:
-                plan[field] = number
-            return _COUNTS[language][number - 2] if field == "count" else str(number)
+            if name == "y":
+                foreign, english["y"] = self._thing(language)
+                return foreign
+            if name == "q":
+                foreign, english["q"] = self._quality(language)
+                return foreign
+            if name == "p":
+                return pick.choice(self._parts[language, "occasion"]).pattern
+            if name == "t":
+                return pick.choice(_LENGTHS[language]).format(pick.randint(2, 40))
+            if name == "s":
+                return pick.choice(_SPOKEN[language])
+            if name in "mk":
+                return next(systems)
+            if name == "c":
+                return pick.choice(_COUNTS[language])
+            if name == "g":
+                return f"{pick.randint(2, 14) / 2:g}"
+            low, high = {"n": (1, 999), "l": (-26, -10), "a": (start, start), "b": (start + 1, 5)}[name]
+            return str(pick.randint(low, high))
 
-        text = re.sub(r"\{[a-z]\}", slot, pattern)
-        return english | {"text": text}, plan
+        return re.sub(r"\{([a-z])\}", slot, pattern)
 
     def _way(self, entry: dict[str, list[str]], language: str) -> str:
         return self._random.choice(entry[language]).replace("~", "")
@@ -184,7 +215,7 @@ class Requests:
                 return entry
 
     def _thing(self, language: str) -> tuple[str, str]:
-        entry = self._entry(_THINGS[:7], language)
+        entry = self._entry(_THINGS, language)
         return self._way(entry, language), entry["en"][0]
 
     def _quality(self, language: str) -> tuple[str, str]:
@@ -193,6 +224,9 @@ class Requests:
 
     def _sound(self, language: str) -> tuple[str, str]:
         pick = self._random
+        if language == "en" and pick.random() < 0.5:
+            phrase = pick.choice(self._phrases)
+            return phrase, phrase
         one, own = self._thing(language)
         shape = pick.random()
         if shape < 0.25:
@@ -217,14 +251,43 @@ class Requests:
         return one, own
 
     def _worn(self, text: str, language: str) -> str:
-        """As people type: a capital, a full stop, a greeting, or none."""
+        """As people type: a capital, a full stop or none, no accents, a slip of the finger."""
         pick = self._random
-        if language != "zh":
-            if pick.random() < 0.4:
-                text = text[:1].upper() + text[1:]
-            if pick.random() < 0.2 and text[-1].isalnum():
-                text += pick.choice((".", "!", " please" if language == "en" else "."))
-        return text
+        text = text.replace("can you can you", "can you")
+        if pick.random() < 0.25:
+            text = text.rstrip("?？!. ")
+        if language == "zh":
+            return text
+        if pick.random() < 0.4:
+            text = text[:1].upper() + text[1:]
+        elif pick.random() < 0.2:
+            text = text.lower()
+        if pick.random() < 0.2 and text[-1].isalnum():
+            text += pick.choice((".", "!", ".", "..."))
+        if language in ("fr", "es") and pick.random() < 0.12:
+            text = text.translate(_BARE)
+        return self._slip(text) if pick.random() < 0.1 else text
+
+    def _slip(self, text: str) -> str:
+        """One letter inside a word lost, doubled, swapped with its neighbour or missed."""
+        pick = self._random
+        places = [k for k in range(1, len(text) - 2) if text[k - 1 : k + 2].isalpha()]
+        if not places:
+            return text
+        k = pick.choice(places)
+        changed = pick.choice(("", text[k] * 2, text[k + 1] + text[k], pick.choice(_KEYS)))
+        return text[:k] + changed + text[k + (2 if len(changed) == 2 and changed[0] != changed[1] else 1) :]
+
+
+def _negates(pattern: str) -> bool:
+    """Whether {y} is what a pattern asks to be without."""
+    return bool(
+        re.search(
+            r"(?:without(?: the)?|drop the|remove the|take out the|less|ohne|weniger|lass den|nimm|entferne|sans|enlève|sin|quita|不要) \{y\}"
+            r"|不要\{y\}|把\{y\}去掉",
+            pattern,
+        )
+    )
 
 
 def tokens(text: str) -> frozenset[str]:

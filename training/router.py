@@ -31,14 +31,14 @@ IGNORED = -100  # a token that is read and not learned
 class Recipe:
     """``layers``: how many, counted from the top, carry adapters. ``minutes``: training ends by then at the latest."""
 
-    steps: int = 300
+    steps: int = 800
     rows: int = 16
-    rate: float = 1.2e-3
-    warmup: int = 15
+    rate: float = 1.0e-3
+    warmup: int = 20
     rank: int = 16
-    layers: int = 18
+    layers: int = 20
     seed: int = 0
-    minutes: float = 20.0
+    minutes: float = 45.0
     keep_every: int = 40
 
 
