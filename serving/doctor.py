@@ -145,7 +145,17 @@ def _chat_model(app: App) -> Finding:
         _ = app.router
     except Exception as error:
         return Finding("chat model", False, f"{name}: {_line(error)}", "choose another one in app.yaml", 1)
-    return Finding("chat model", True, name)
+    return Finding("chat model", True, f"{name}{_rules_alone(app)}")
+
+
+def _rules_alone(app: App) -> str:
+    """That the rules answer without their language model, and why."""
+    from orchestrator.local_lm import LocalOptions, lacks
+
+    if app.config.chat_model.name != "smollm2":
+        return ""
+    why = lacks(LocalOptions.model_validate(app.config.chat_model.options).adapter)
+    return f": the rules answer without their language model, {why}" if why else ""
 
 
 def _backends(app: App) -> Iterator[Finding]:

@@ -279,15 +279,15 @@ class Requests:
         return text[:k] + changed + text[k + (2 if len(changed) == 2 and changed[0] != changed[1] else 1) :]
 
 
+_LACKS = re.compile(
+    r"(?:without(?: the)?|drop the|remove the|take out the|less|ohne|weniger|lass den|nimm|entferne|sans|enlève|sin|quita) \{y\}"
+    r"|不要\{y\}|把\{y\}去掉"
+)
+
+
 def _negates(pattern: str) -> bool:
     """Whether {y} is what a pattern asks to be without."""
-    return bool(
-        re.search(
-            r"(?:without(?: the)?|drop the|remove the|take out the|less|ohne|weniger|lass den|nimm|entferne|sans|enlève|sin|quita|不要) \{y\}"
-            r"|不要\{y\}|把\{y\}去掉",
-            pattern,
-        )
-    )
+    return bool(_LACKS.search(pattern))
 
 
 def tokens(text: str) -> frozenset[str]:

@@ -31,7 +31,7 @@ def home(tmp_path, monkeypatch) -> Path:
 def test_the_shipped_settings_need_no_network_and_live_in_loa_home(home):
     config = load_config()
     assert config.home == home
-    assert config.chat_model.name == "rules"
+    assert config.chat_model.name == "smollm2" and config.chat_model.options["fallback"]
     assert config.default_backend == "auto"
     assert config.backends is None
 
