@@ -109,24 +109,25 @@ class Writer:
         import torch
 
         model = self._load()
-        names = decisions(tools)
         start = self._ids(dialogue(asked) + '{"tool":"')
-        ways = [self._ids(dialogue(asked) + '{"tool":"' + name)[len(start) :] for name in names]
-        longest = max(map(len, ways))
-        ids = torch.tensor([way + [self._end] * (longest - len(way)) for way in ways])
+        ways = {name: self._ids(dialogue(asked) + '{"tool":"' + name)[len(start) :] for name in decisions(tools)}
+        shares: dict[str, float] = {}
+
+        def follow(names: Sequence[str], place: int, share: float, states: Any, past: Any) -> None:
+            """Part ``share`` among ``names``, which agree up to ``place``, by what the schema allows next."""
+            branches: dict[int, list[str]] = {}
+            for name in names:
+                branches.setdefault(ways[name][place], []).append(name)
+            likely = model.logits(states[:, -1])[0, list(branches)].float().softmax(-1).tolist()
+            for (token, left), part in zip(branches.items(), likely, strict=True):
+                if len(left) == 1:
+                    shares[left[0]] = share * part
+                else:
+                    follow(left, place + 1, share * part, *model(torch.tensor([[token]]), past))
+
         with torch.inference_mode():
-            states, past = model(torch.tensor([start]))
-            first = model.logits(states[:, -1]).float().log_softmax(-1)[0]
-            wide = [(k.expand(len(ways), -1, -1, -1), v.expand(len(ways), -1, -1, -1)) for k, v in past]
-            states, _ = model(ids, wide)
-            rest = model.logits(states).float().log_softmax(-1)
-        scores = [
-            float(first[way[0]]) + sum(float(rest[k, place, token]) for place, token in enumerate(way[1:]))
-            for k, way in enumerate(ways)
-        ]
-        top = max(scores)
-        weights = [math.exp(score - top) for score in scores]
-        return {name: weight / sum(weights) for name, weight in zip(names, weights, strict=True)}
+            follow(list(ways), 0, 1.0, *model(torch.tensor([start])))
+        return shares
 
     def plan(self, asked: str, tools: Sequence[str], fields: Sequence[str]) -> dict[str, Any]:
         """Greedy, token by token within the schema."""
