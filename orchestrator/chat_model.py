@@ -34,11 +34,15 @@ from orchestrator.references import meant
 
 
 class RulesOptions(BaseModel):
-    """``backends``: the names that "with NAME" may mean. ``seconds``: the length where nobody says one."""
+    """``backends``: the names that "with NAME" may mean. ``seconds``: the length where nobody says one.
+
+    ``fallback``: for ``smollm2``: where its weights are not installed, the rules answer alone.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     backends: tuple[str, ...] = ()
     seconds: float = Field(default=5.0, gt=0)
+    fallback: bool = False
     max_takes: int = Field(default=4, ge=1)  # "three versions of it" in one turn
 
 

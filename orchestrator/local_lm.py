@@ -62,14 +62,10 @@ GAINS = {CERTAIN: 50.0, SIGNED: 3.0, GUESS: 1.0}
 
 
 class LocalOptions(RulesOptions):
-    """``mode``: "both" weighs the language model against the rules, "alone" lets it decide. ``adapter``: its file.
-
-    ``fallback``: where the language model is not installed, the rules answer alone.
-    """
+    """``mode``: "both" weighs the language model against the rules, "alone" lets it decide. ``adapter``: its file."""
 
     adapter: Path | None = None
     mode: Literal["both", "alone"] = "both"
-    fallback: bool = False
 
 
 class Decider(Protocol):

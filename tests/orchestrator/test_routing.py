@@ -15,6 +15,7 @@ from encoders.text import SentenceEncoder
 from evaluation.routing import Row, faults, read_rows, run
 from orchestrator.chat_model import build_rules
 from orchestrator.languages import detect
+from orchestrator.local_lm import build_local
 from orchestrator.rehearsal import Rehearsal
 from training.requests import drawn_near, overlap, tokens
 
@@ -84,7 +85,7 @@ def test_no_published_row_is_nearly_a_training_row() -> None:
 
 @pytest.mark.slow
 def test_the_default_chat_model_reaches_the_bar_on_the_published_rows(tmp_path: Path) -> None:
-    rehearsal = Rehearsal(build_rules(load_config().chat_model.options, SentenceEncoder()), tmp_path)
+    rehearsal = Rehearsal(build_local(load_config().chat_model.options, SentenceEncoder()), tmp_path)
     figures = run(read_rows(ROWS), lambda row: rehearsal.answer(row.say, row.attach, row.history), detect)
     rehearsal.close()
     assert figures.tool_accuracy >= 0.93 and figures.argument_accuracy >= 0.90, figures.wrong
