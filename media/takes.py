@@ -11,8 +11,10 @@ import numpy as np
 from scipy.ndimage import maximum_filter1d
 
 HOP_S = 0.002  # of the level curve; each value is the RMS of two hops
+STRUCK_S = 0.03  # but no later than that after its beginning
 LEAD_S = 0.004  # kept before the attack, faded in
 RISE = 0.25  # an attack begins where the level last was below this share of its peak
+STRUCK = 0.7  # and is heard as begun where the level first reaches this one: ears time a sound by its rise, not by its first trace
 REACH_S = 0.08  # the longest attack
 SEARCH_S = (0.15, 0.35)  # before and after the moment where an event is expected
 OVER_DB = 36.0  # an event is over this far below its peak
@@ -25,7 +27,7 @@ LEAST = 1e-3  # a peak level under it is no event (-60 dBFS)
 
 @dataclass(frozen=True)
 class Take:
-    """One event: ``samples`` [C, n] float32; it begins ``lead`` samples in and stands ``clear_db`` above what was before."""
+    """One event: ``samples`` [C, n] float32; it is heard to begin ``lead`` samples in and stands ``clear_db`` above what was before."""
 
     samples: np.ndarray
     lead: int
@@ -60,12 +62,14 @@ def cut_take(samples: np.ndarray, rate: int, near: float | None = None, longest:
     before = level[max(begin - reach, 0) : max(begin - 1, 1)]
     clear_db = float(20 * np.log10(peak / max(float(before.mean()), peak * 1e-3)))
     end = _end(level, top, peak, round(longest / HOP_S) + begin)
-    lead = min(round(LEAD_S * rate), round(begin * HOP_S * rate))
-    at = round(begin * HOP_S * rate) - lead
+    struck = begin + min(int((level[begin : top + 1] >= STRUCK * peak).argmax()), round(STRUCK_S / HOP_S))
+    quiet = min(round(LEAD_S * rate), round(begin * HOP_S * rate))
+    at = round(begin * HOP_S * rate) - quiet
+    lead = round(struck * HOP_S * rate) - at
     cut = np.array(samples[:, at : min(round(end * HOP_S * rate), samples.shape[1])], np.float32)
     if cut.shape[1] < lead + 2:
         return None
-    cut[:, :lead] *= np.linspace(0, 1, lead, dtype=np.float32)
+    cut[:, :quiet] *= np.linspace(0, 1, quiet, dtype=np.float32)
     fade = min(round(FADE_S * rate), (cut.shape[1] - lead) // 2)
     cut[:, cut.shape[1] - fade :] *= np.cos(np.linspace(0, np.pi / 2, fade, dtype=np.float32))
     loud = float(np.sqrt(np.mean(cut[:, lead : lead + round(0.05 * rate)].astype(np.float64) ** 2)))

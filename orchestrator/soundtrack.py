@@ -48,6 +48,12 @@ STROKES = frozenset({
     "hand drum", "cymbal", "claves", "cowbell", "bell", "bicycle bell", "church bell", "dog", "splash", "lock", "boing", "squish",
     "water drip", "beep", "cash register", "applause",
 })  # fmt: skip
+# Sounds that go on evenly, so that their loudness may follow a picture's motion; a clock or a cat has a rhythm of its own.
+_STEADY = re.compile(
+    r"\b(?:wind|rain\w*|ocean|waves?|surf|stream|river|brook|waterfall|fire|engine|motor\w*|train|airplane|plane|jet|helicopter|machine\w*|"
+    r"vacuum|spaceship|rocket|drone|traffic|crowd|applause|rustl\w*|hiss\w*|hum\w*|rumbl\w*|storm|room tone)\b",
+    re.I,
+)
 _STROKE = re.compile(
     r"\b(?:(?:foot)?steps?|walk|walks|walking|run|running|knock\w*|hits?|hitting|impacts?|ball|bounc\w+|clap\w*|hammer\w*|bark\w*|shots?|gun\w*|punch\w*|"
     r"door\w*|click\w*|typing|keys?|keyboard|coins?|bells?|drum\w*|drops?|dripp?\w*|thuds?|bangs?|crash\w*|slam\w*|kick\w*|stomp\w*|hoov\w+|gallop\w*|"
@@ -360,7 +366,8 @@ class _Draft:
             index = next(i for i, scene in enumerate(self.scenes) if scene.place == place)
             sight = self.seen[index]
             words = self.wishes.ambience or sight.sound or NEUTRAL
-            self._tape("ambience", f"place {place}", words, at, sight if sight.sound else None, self._motion(laid, at))
+            curve = self._motion(laid, at) if _STEADY.search(words) else None
+            self._tape("ambience", f"place {place}", words, at, sight if sight.sound else None, curve)
             self.laid += laid
 
     def _shortest(self, moment: float) -> float:

@@ -119,22 +119,19 @@ def scenes(work: Path, films: int, layers: str = "ambience,foley,music") -> dict
     for film in range(films):
         order = [named[k] for k in np.random.default_rng(film).permutation(len(named))]
         video = film_of_pictures(work / f"film{film}.mp4", [picture.file for picture in order])
-        told = studio.make(video, work / f"film{film}.out.mp4", asked(layers, seed=film)).facts
-        track = read_audio(work / f"film{film}.out.mp4", mono=True)
+        told = studio.make(video, work / f"film{film}.out.mp4", asked(layers, seed=film, stems=work / "stems")).facts
+        bed = next(stem["path"] for stem in told["stems"] if stem["layer"] == "ambience")
+        tracks = {"track": read_audio(work / f"film{film}.out.mp4", mono=True), "bed": read_audio(Path(bed))}
         for picture, scene in zip(order, told["scenes"], strict=True):
-            first, last = (round(scene[key] * track.sample_rate) for key in ("start", "end"))
-            part = Audio(track.samples[:, first:last], track.sample_rate)
-            guess = [judge.labels.names[k] for k in np.argsort(-judge.listen([part])[0])[:5]]
-            rows.append(
-                {
-                    "film": film,
-                    "picture": picture.file,
-                    "prompt": scene["prompt"],
-                    "top5": guess,
-                    "right": bool(set(guess) & set(picture.labels)),
-                }
-            )
-    return {"scenes": len(rows), "right": sum(row["right"] for row in rows) / len(rows), "rows": rows}
+            row: dict[str, Any] = {"film": film, "picture": picture.file, "prompt": scene["prompt"]}
+            for name, sound in tracks.items():
+                first, last = (round(scene[key] * sound.sample_rate) for key in ("start", "end"))
+                heard_as = judge.listen([Audio(sound.samples[:, first:last], sound.sample_rate)])[0]
+                row[name] = [judge.labels.names[k] for k in np.argsort(-heard_as)[:5]]
+                row[f"{name}_right"] = bool(set(row[name]) & set(picture.labels))
+            rows.append(row)
+    shares = {name: sum(row[f"{name}_right"] for row in rows) / len(rows) for name in ("track", "bed")}
+    return {"scenes": len(rows), "right": shares["track"], "bed_right": shares["bed"], "rows": rows}
 
 
 def audio_hash(path: Path) -> str:

@@ -65,3 +65,11 @@ def test_silence_has_no_event_and_a_steady_sound_no_clear_one() -> None:
     assert take is not None and take.clear_db < 6
     clear = cut_take(strokes(1.0), RATE, 1.0)
     assert clear is not None and clear.clear_db > 20
+
+
+def test_a_slow_attack_is_heard_where_it_has_risen_but_not_much_later() -> None:
+    quick, slow, late = (cut_take(strokes(0.5, attack=attack, decay=0.5), RATE) for attack in (0.002, 0.02, 0.07))
+    assert quick is not None and slow is not None and late is not None
+    assert quick.lead / RATE < 0.010
+    assert 0.010 < slow.lead / RATE < 0.025
+    assert late.lead / RATE <= 0.035

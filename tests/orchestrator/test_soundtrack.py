@@ -111,6 +111,15 @@ def test_motion_drives_a_bed_and_stillness_does_not() -> None:
     assert curve[:30].max() == pytest.approx(0.72) and curve[50:].min() == pytest.approx(1.0)
 
 
+def test_motion_leaves_the_rhythm_of_a_clock_alone() -> None:
+    moving = np.repeat(np.array([0, 1], np.float32), 100)
+    clock, engine = (
+        plan(Film(8.0, motion=moving), [Seen((), sound, HERE)], makers(), layers=["ambience"]).tapes[0]
+        for sound in ("clock", "car engine")
+    )
+    assert clock.curve == () and len(engine.curve) == 80
+
+
 def test_what_is_not_recognised_is_wind_and_a_dull_impact() -> None:
     made = plan(Film(4.0, onsets=(Flash(1.0),)), seen(HERE), makers())
     assert {tape.layer: tape.prompt for tape in made.tapes} == {
