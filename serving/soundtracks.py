@@ -216,9 +216,10 @@ class Studio:
         Raises:
             as ``planned``; Cancelled; BackendError.
         """
+        from encoders.speech import speech_spans
         from media.mixing import Stem, mix
         from media.mux import mux
-        from media.speech import audio_onsets, speech_spans
+        from media.onsets import audio_onsets
 
         planned, timeline = self.planned(video, wanted)
         ledger = Ledger(self.app.config.home / "cache" / "soundtrack" / "spans", self.holds)
