@@ -155,7 +155,7 @@ def _command(home: Path, *arguments: str | Path) -> tuple[list[str], dict[str, s
 
 def kills(work: Path, times: int, each: int = 3, seed: int = 0) -> dict[str, Any]:
     """Kill real runs (SIGKILL) at random moments, ``each`` times in a row, then let them end: is the sound that of one run?"""
-    video = toy(work / "film.mp4", [Shot("bounce", 6.0, 1), Shot("flash", 6.0, 2)], 25).path
+    video = toy(work / "film.mp4", [Shot("bounce", 3.0, 1), Shot("flash", 3.0, 2)], 25).path
     how = ("--backend", "nano-few", "--rerolls", "0")
     command, env = _command(work / "whole", video, "-o", work / "whole.mp4", *how)
     begun = time.monotonic()
