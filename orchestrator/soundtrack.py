@@ -27,6 +27,7 @@ NEUTRAL = "wind"  # what is heard where nothing is recognised: it claims nothing
 IMPACT = "a dull impact"  # and what an onset is there
 CUT_FADE = 0.12  # seconds; the crossfade of two beds at a cut
 EDGE_FADE = 0.02  # seconds at the video's own ends
+LONGEST = 20.0  # seconds of one span, whatever its backend could make: what decoding takes grows with it (nano: 25 MB a second)
 OVERLAP = 2.0  # seconds that neighbouring spans of a tape share
 LEAST_SPAN = 1.0  # seconds; less is not asked of a backend
 SECTION = 6.0  # seconds that a section of the music lasts at least
@@ -477,7 +478,7 @@ class _Draft:
         """Add a tape. ``count``: that many separate spans of ``seconds`` (takes) instead of one sound in overlapping spans."""
         maker = self.makers[layer]
         can = maker.can
-        pieces = [(index * seconds, seconds) for index in range(count)] if count else spans_of(seconds, can.max_seconds)
+        pieces = [(index * seconds, seconds) for index in range(count)] if count else spans_of(seconds, min(can.max_seconds, LONGEST))
         wanted = getattr(self.wishes, layer)
         picture = sight.picture if sight and "image" in can.accepts and not wanted else None
         self.tapes.append(

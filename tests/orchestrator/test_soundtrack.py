@@ -36,6 +36,14 @@ def test_every_bed_covers_the_whole_video_and_no_span_is_longer_than_the_backend
             assert all(end - span.start >= 2.0 - 1e-5 for end, span in zip(ends, tape.spans[1:], strict=False))
 
 
+def test_what_is_asked_of_a_backend_at_once_does_not_grow_with_the_video() -> None:
+    longest = [
+        max(span.seconds for tape in plan(Film(length), seen(HERE), makers(longest=600.0)).tapes for span in tape.spans)
+        for length in (19.0, 60.0, 3600.0)
+    ]
+    assert max(longest) <= 20.0 and longest[0] == 19.0
+
+
 def test_a_place_that_comes_back_goes_on_with_its_own_tape() -> None:
     film = Film(12.0, cuts=(4.0, 7.0))
     made = plan(film, seen(HERE, THERE, 2 * HERE), makers(), layers=["ambience"])
