@@ -7,6 +7,7 @@ builds anything (serving/app.py does).
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -220,25 +221,32 @@ def presets(home: Path | None = None) -> dict[str, BackendConfig]:
     rows: dict[str, BackendConfig] = {}
     for place in _preset_places(home):
         for path in sorted((p for p in place.iterdir() if p.name.endswith(".yaml")), key=lambda p: p.name):
-            row = read_yaml(path, BackendConfig)
-            if row.name != path.name.removesuffix(".yaml"):
-                raise ConfigError(f"{path} describes '{row.name}': name the file {row.name}.yaml")
-            if row.kind != "published" and row.backend is None:
-                raise ConfigError(f"{path}: 'backend' is missing (only rows of kind 'published' go without)")
+            row = _row(path)
             rows[row.name] = row
     return dict(sorted(rows.items()))
 
 
+def _row(path: Path | Traversable) -> BackendConfig:
+    row = read_yaml(path, BackendConfig)
+    if row.name != path.name.removesuffix(".yaml"):
+        raise ConfigError(f"{path} describes '{row.name}': name the file {row.name}.yaml")
+    if row.kind != "published" and row.backend is None:
+        raise ConfigError(f"{path}: 'backend' is missing (only rows of kind 'published' go without)")
+    return row
+
+
 def preset(name: str, home: Path | None = None) -> BackendConfig:
-    """The row called ``name``.
+    """The row called ``name``; only its own file is read.
 
     Raises:
         UnknownName: with the nearest known name.
     """
-    rows = presets(home)
-    if name not in rows:
-        raise UnknownName("backend", name, rows)
-    return rows[name]
+    plain = re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name)
+    paths = [place / f"{name}.yaml" for place in _preset_places(home)] if plain else []
+    there = [path for path in paths if path.is_file()]
+    if not there:
+        raise UnknownName("backend", name, presets(home))
+    return _row(there[-1])
 
 
 def _preset_places(home: Path | None) -> Iterator[Path | Traversable]:

@@ -106,14 +106,8 @@ class AudioLDM(OfficialBackend):
         else:
             wanted = FOLDERS
         missing = [part for part in wanted if not any(p.suffix in WEIGHING for p in (self.folder / part).glob("*"))]
-        named = self._row_files() if self.original is None and len(missing) == len(wanted) else []
-        return named or missing
-
-    def _row_files(self) -> list[str]:
-        from configs.schema import presets
-
-        row = presets(self.home).get(self.name)
-        return [file.path for file in row.files] if row else []
+        row = self._row() if self.original is None and len(missing) == len(wanted) else None
+        return [file.path for file in row.files] if row else missing
 
     def check(self, request: GenerationRequest) -> None:
         super().check(request.model_copy(update={"candidates": 1}))

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from generators.base import Backend, ConfigError, GenerationRequest, Readiness, UnsupportedRequest
+from generators.base import Backend, ConfigError, GenerationRequest, Readiness, UnknownName, UnsupportedRequest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from configs.schema import BackendConfig
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]  # of tensors, by key
@@ -76,9 +78,7 @@ class CheckpointBackend(Backend):
 
     def _told(self, missing: Sequence[str]) -> str:
         """What is missing, with the sizes and the licence that the row states, and how to get it."""
-        from configs.schema import presets
-
-        row = presets(self.home).get(self.name)
+        row = self._row()
         known = {file.path: file for file in row.files} if row else {}
         sizes = [path + (f" ({_size(known[path].bytes)})" if path in known else "") for path in missing[:MOST]]
         more = f" and {len(missing) - MOST} more" if len(missing) > MOST else ""
@@ -86,6 +86,15 @@ class CheckpointBackend(Backend):
             f"the weights of '{self.name}' are not here: {self.folder} lacks {', '.join(sizes)}{more}; "
             f"licence: {row.licence if row else 'unknown'}; run: loa models pull {self.name}"
         )
+
+    def _row(self) -> BackendConfig | None:
+        """The row that this backend stands for; None where it stands for none, as in a test."""
+        from configs.schema import preset
+
+        try:
+            return preset(self.name, self.home)
+        except UnknownName:
+            return None
 
     def misfits(self) -> dict[str, str]:
         """By part: what keeps its files from its network; "" where they fit. Reads keys and shapes only.
