@@ -180,6 +180,7 @@ def kills(work: Path, times: int, each: int = 3, seed: int = 0) -> dict[str, Any
         assert not list((home / "cache" / "soundtrack" / "work").glob("*")), done.stderr
         same += audio_hash(out) == wanted
         runs += 1
+        print(json.dumps({"kills": killed, "runs": runs, "same": same}), file=sys.stderr, flush=True)
     return {"kills": killed, "runs": runs, "same": same, "moments": moments, "run_seconds": round(length, 1), "left": left}
 
 
