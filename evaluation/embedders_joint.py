@@ -141,7 +141,7 @@ class ImageBindSound:
     """
 
     name = "imagebind"
-    sample_rate = 16_000
+    sample_rate = 0  # the encoder resamples as the official code does
     window = "three clips of 2 s, spread evenly, their vectors averaged"
     classes = ""
 

@@ -61,7 +61,7 @@ class Report:
             ("threads", f"{told.get('threads', '?')} of each worker"),
         ]
         lines += [
-            (f"embedder {name}", f"{str(e['digest'])[:19]}…, {int(e['sample_rate']) / 1000:g} kHz, {e['window']}")
+            (f"embedder {name}", f"{str(e['digest'])[:19]}…, {_rate(int(e['sample_rate']))}, {e['window']}")
             for name, e in table.embedders.items()
         ]
         skip = {"dataset", "split", "references", "seconds", "threads", "backends", "prompts", "seeds", "versions", "prompts_sha256"}
@@ -76,6 +76,10 @@ class Report:
         if len(table.backends) > 1:
             lines.append(("▲ ▼", f"certainly better or worse than {table.backends[0]} (paired, 5 % after Holm's correction)"))
         return lines
+
+
+def _rate(hz: int) -> str:
+    return f"{hz / 1000:g} kHz" if hz else "the file's own rate"
 
 
 @dataclass(frozen=True)

@@ -107,12 +107,14 @@ def _protocol(report: Report, opened: bool = False) -> str:
 
 def _figures(report: Report) -> str:
     table, costs = report.table, cost_columns(report)
-    head = "".join(f'<th title="{escape(m.about)}">{escape(m.title)} {m.arrow}</th>' for m in table.metrics)
+    # A column without a single figure is a line of "What to know" instead.
+    metrics = [m for m in table.metrics if any(table.figure(name, m.name).value is not None for name in table.backends)]
+    head = "".join(f'<th title="{escape(m.about)}">{escape(m.title)} {m.arrow}</th>' for m in metrics)
     head += "".join(f"<th>{escape(title)} ↓</th>" for _, title in costs)
-    spans = {m.name: _span([table.figure(name, m.name) for name in table.backends]) for m in table.metrics}
+    spans = {m.name: _span([table.figure(name, m.name) for name in table.backends]) for m in metrics}
     lines = []
     for name in table.backends:
-        cells = "".join(_cell(report, name, metric, spans[metric.name]) for metric in table.metrics)
+        cells = "".join(_cell(report, name, metric, spans[metric.name]) for metric in metrics)
         cells += "".join(f"<td>{number(report.costs.get(name, {}).get(key))}</td>" for key, _ in costs)
         lines.append(f"<tr><th scope=row>{escape(name)}<small>{escape(_setting(report, name))}</small></th>{cells}</tr>")
     return (
