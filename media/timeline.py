@@ -193,11 +193,12 @@ def find_cuts(times: np.ndarray, renewed: np.ndarray, returned: np.ndarray) -> l
     found: list[int] = []
     over = -np.inf  # until when a flash may take to go
     for k in np.flatnonzero(renewed > CUT):
-        around = np.r_[renewed[max(1, k - 6) : k], renewed[k + 1 : k + 7]]
-        usual = float(np.quantile(around, 0.75)) if len(around) else 0.0
+        around = np.r_[renewed[max(1, k - 3) : k], renewed[k + 1 : k + 4]]
+        around = around[around > 1]  # pictures that are shown twice would halve what is usual
+        usual = float(around.mean()) if len(around) else 0.0
         if returned[k] <= 0.4 * renewed[k]:
             over = times[k] + RETURN
-        elif renewed[k] > 3 * usual and times[k] > over:
+        elif renewed[k] > 2.5 * usual and times[k] > over:
             found.append(int(k))
     return found
 

@@ -158,7 +158,9 @@ def _bounce(seconds: float, size: tuple[int, int], rng: np.random.Generator) -> 
     gravity = _gravity(size)
     x0, radius, grey, floor = rng.uniform(0.25, 0.45) * width, 0.055 * width, 240.0, 0.86 * height
     drift = rng.uniform(-0.01, 0.01) * width
-    around = [hits[0] - 0.7, *hits, hits[-1] + 0.9] if hits else [-0.1, seconds + 1]
+    if hits and hits[-1] + 0.9 < seconds - 0.15:
+        hits.append(hits[-1] + 0.9)
+    around = [hits[0] - 0.7, *hits, max(hits[-1] + 0.9, seconds + 0.1)] if hits else [-0.1, seconds + 1]
 
     def act(pixels: np.ndarray, time: float) -> None:
         pixels[round(floor + radius) :] = 30

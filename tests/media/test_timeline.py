@@ -161,3 +161,15 @@ def shots(seconds: Sequence[float]) -> list[Shot]:
 def test_short_scenes_are_found_one_by_one(tmp_path: Path) -> None:
     toy = toys.toy(tmp_path / "v.mp4", shots([0.6, 0.4, 0.5, 0.8, 0.4, 0.6]), 25)
     assert watch(toy.path).cuts == pytest.approx(toy.cuts, abs=1e-3)
+
+
+def test_a_cut_out_of_a_fast_pan_is_found_and_the_pan_is_none(tmp_path: Path) -> None:
+    """A landscape that runs through ever faster, also with every picture shown twice, then another one that stands still."""
+    rng = np.random.default_rng(3)
+    wide, after = (rng.uniform(20, 235, (2, count)).repeat(24, 0).repeat(24, 1).astype(np.uint8) for count in (6, 3))
+    wide, after = np.dstack([wide] * 3), np.dstack([after[:, :64]] * 3)
+    at = [round(0.12 * k * k) for k in range(25)]
+    for twice in (1, 2):
+        run = [(wide[:, x : x + 64], 0.04 * twice) for x in at]
+        seen = watch(makers.clip(tmp_path / "v.mp4", [*run, (after, 0.6)], fps=25))
+        assert seen.cuts == pytest.approx([len(at) * twice / 25], abs=1e-3)
