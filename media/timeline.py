@@ -209,7 +209,8 @@ def flashes(times: np.ndarray, light: np.ndarray) -> list[Onset]:
     for k in np.flatnonzero(light > FLASH):
         before = light[max(0, k - 3) : k]
         if light[k] > 2 * before.max(initial=0.0) and light[k] >= light[k : k + 2].max():
-            found.append(Onset(float(times[k]), float(1 - np.exp(-light[k] / (3 * FLASH)))))
+            # It came on at some time since the picture before: a little earlier than it is seen halves the worst error.
+            found.append(Onset(float(times[k] - 0.3 * (times[k] - times[k - 1])), float(1 - np.exp(-light[k] / (3 * FLASH)))))
     return found
 
 
