@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from configs.registry import ConfigError, UnknownName
-from configs.schema import BackendConfig, StudyBackend, StudyConfig, StudyPrompt
+from configs.schema import BackendConfig, PromptTable, StudyBackend, StudyConfig, StudyPrompt
 from evaluation.batches import bucket_of, threads
 from evaluation.ledger import Ledger, Row, StudyStopped, read_ledger
 from evaluation.prompt_tables import read_prompts
@@ -125,6 +125,7 @@ def plan(config: StudyConfig, folder: Path, home: Path, rows: Mapping[str, Backe
         ConfigError: a backend, an option or a prompt is wrong. MediaError: a file of one. CheckpointMissing: a backend is not ready.
     """
     prompts = read_prompts(config.prompts_from) if config.prompts_from else config.prompts
+    told = {**_dataset(config.prompts_from), **config.protocol}
     recipes = {entry.name: _recipe(entry, rows, home) for entry in config.backends}
     store = MediaStore(folder / STORE)
     built: dict[str, Backend] = {}
@@ -135,7 +136,7 @@ def plan(config: StudyConfig, folder: Path, home: Path, rows: Mapping[str, Backe
     if absent:
         raise CheckpointMissing("; ".join(f"backend '{name}' is not ready: {reason}" for name, reason in absent.items()))
     prompts = tuple(_with_reference(prompt, folder, synthesise) for prompt in prompts)
-    config = config.model_copy(update={"prompts": prompts, "prompts_from": None})
+    config = config.model_copy(update={"prompts": prompts, "prompts_from": None, "protocol": told})
     stored = {prompt.id: _stored(prompt, store) for prompt in prompts}
     with threads(config.threads):  # from here on torch is needed, which signs
         buckets, signed, found = {}, {}, []
@@ -153,6 +154,14 @@ def plan(config: StudyConfig, folder: Path, home: Path, rows: Mapping[str, Backe
         protocol = _protocol(config, recipes, built, buckets, signed)
     megabytes = {label: states[recipe.same].bytes / 1e6 for label, recipe in recipes.items()}
     return Plan(config, protocol, found, recipes, buckets, megabytes)
+
+
+def _dataset(table: PromptTable | None) -> dict[str, str]:
+    """What a table of published figures calls these prompts, where they are a public data set."""
+    if table is None or table.layout == "table":
+        return {}
+    name = {"audiocaps": "AudioCaps", "musiccaps": "MusicCaps", "ljspeech": "LJSpeech", "vggsound": "VGGSound"}[table.layout]
+    return {"dataset": name, **({"split": table.split} if table.split else {})}
 
 
 def cells(config: StudyConfig, folder: Path, home: Path, rows: Mapping[str, BackendConfig], synthesise: Synthesise) -> list[Cell]:

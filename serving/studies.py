@@ -40,6 +40,9 @@ def study_run(
     config = study_config(spec)
     _check_folder(output)
     _quieten()
+    from evaluation.catalogue import check
+
+    check(config.metrics)  # before anything is made
     from evaluation.study import plan, run
     from serving.app import build, synthesised
 

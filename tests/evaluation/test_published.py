@@ -1,7 +1,8 @@
 import pytest
 
-from configs.schema import presets
+from configs.schema import PromptTable, presets
 from evaluation.published import Published, compare, tables
+from evaluation.study import _dataset
 
 TABLES = tables()
 
@@ -55,6 +56,16 @@ def test_every_difference_of_protocol_is_named():
     assert "clips: not told there, 964 here" in got
     assert "steps: 200 there, not told here" in got
     assert not any(line.startswith(("dataset", "sample rate")) for line in got)
+
+
+@pytest.mark.parametrize(
+    ("layout", "split", "name"), [("musiccaps", "eval", "audioldm2-musiccaps"), ("audiocaps", "test", "audioldm2-audiocaps")]
+)
+def test_a_data_set_read_from_its_layout_meets_the_tables_of_it(layout, split, name):
+    told = _dataset(PromptTable(path="x", layout=layout, split=split))
+
+    assert beside(name, **told).columns == {"FAD": "fad"}
+    assert _dataset(PromptTable(path="x")) == {}
 
 
 def test_a_figure_without_a_column_is_refused():

@@ -40,12 +40,14 @@ def test_what_is_wrong_is_said_in_one_line_before_torch_is_loaded(quick: Loa):
     (quick.folder / "list.yaml").write_text(SPEC.replace("a dog", "a dog, steps: 4"))
     (quick.folder / "row.yaml").write_text(SPEC.replace("quick", "quik"))
     (quick.folder / "away.yaml").write_text(SPEC.replace("name: quick", "name: musicgen-small"))
+    (quick.folder / "metric.yaml").write_text(SPEC + "metrics: [nano-clp]\n")
     (quick.folder / "full").mkdir()
     (quick.folder / "full" / "thesis.tex").touch()
     wrong = {
         ("run", "list.yaml", "-o", "x"): (2, "unknown key 'prompts.0.steps'"),
         ("run", "row.yaml", "-o", "x"): (2, "unknown backend 'quik': did you mean 'quick'"),
         ("run", "away.yaml", "-o", "x"): (3, "backend 'musicgen-small' is not ready"),
+        ("run", "metric.yaml", "-o", "x"): (2, "unknown metric 'nano-clp': did you mean 'nano-clap'"),
         ("run", "no.yaml", "-o", "x"): (2, "cannot read the config no.yaml"),
         ("run", "s.yaml", "-o", "full"): (2, "'full' holds other things than a study"),
         ("run", "s.yaml", "-o", "no/where"): (2, "make it first"),
