@@ -5,6 +5,7 @@ Gathers what the pages say; how they look is in ``report_page.py`` (HTML) and ``
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ class Report:
     prompts: Sequence[Prompt]
     costs: Mapping[str, Mapping[str, float | None]]
     published: Sequence[tuple[Published, Beside]]
+    opinions: Mapping[str, Any]  # what a listening test came to (evaluation.listening.analyse), or nothing
 
     @property
     def systems(self) -> Mapping[str, Mapping[str, Any]]:
@@ -114,7 +116,16 @@ def gather(folder: Path, on_progress: OnProgress = lambda what, done, of: None, 
     told = study.protocol
     metrics = {metric.name: metric.embedder for metric in table.metrics}
     beside = [(each, compare(each, told, table.embedders, metrics)) for each in tables().values()]
-    return Report(study.config.name, study.config.about, folder, told, table, rows, prompts, costs(rows), beside)
+    return Report(study.config.name, study.config.about, folder, told, table, rows, prompts, costs(rows), beside, _opinions(folder))
+
+
+def _opinions(folder: Path) -> dict[str, Any]:
+    """``listening/results.json``, where raters have answered; a damaged one counts for nothing."""
+    try:
+        told = json.loads((folder / "listening" / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {kind: figures for kind, figures in told.items() if isinstance(figures, dict) and figures.get("systems")}
 
 
 def write_report(

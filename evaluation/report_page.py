@@ -73,6 +73,7 @@ def _sections(report: Report, on_progress: OnProgress) -> Iterator[str]:
     yield _notes(report)
     yield _charts(report)
     yield _differences(report)
+    yield _opinions(report)
     yield from _sounds(report, on_progress)
     yield _failures(report)
     yield _published(report)
@@ -211,6 +212,24 @@ def _differences(report: Report) -> str:
         f"<details><summary>{len(lines)} paired comparisons with {escape(table.backends[0])}</summary>"
         f"<div class=scroll><table><thead>{head}</thead><tbody>{''.join(lines)}</tbody></table></div></details>"
     )
+
+
+def _opinions(report: Report) -> str:
+    """Mean opinions of a listening test over the same sounds, each with its interval over raters and prompts."""
+    parts = []
+    for kind, told in report.opinions.items():
+        lines = "".join(
+            f"<tr><th scope=row>{escape(str(name))}</th><td><b>{number(f['mean'])}</b>"
+            f"<small>[{number(f['interval'][0])}, {number(f['interval'][1])}]</small></td><td>{int(f['n'])}</td></tr>"
+            for name, f in told["systems"].items()
+        )
+        left = len(told.get("left_out", {}))
+        raters = f"{int(told.get('raters', 0))} raters, {left} left out by the checks; intervals over raters and prompts"
+        parts.append(
+            f'<h3>{escape(kind.upper())}</h3><p class="protocol">{raters}</p><div class=scroll><table><thead><tr><th>system</th>'
+            f"<th>mean ↑</th><th>ratings</th></tr></thead><tbody>{lines}</tbody></table></div>"
+        )
+    return f"<h2>Listeners</h2>{''.join(parts)}" if parts else ""
 
 
 # -- sounds ---------------------------------------------------------------------------------------------------------------

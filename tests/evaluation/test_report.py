@@ -1,8 +1,11 @@
 """A finished study's page and tables: what they say, what they escape, and that the page asks nobody for anything."""
 
 import csv
+import json
 import re
+import shutil
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -172,6 +175,21 @@ def test_the_same_rows_give_the_same_report(folder):
     before = (folder / "report.html").read_bytes()
 
     assert write_report(folder, find=Ear).html.read_bytes() == before
+
+
+def test_what_listeners_said_stands_in_the_report(folder, report):
+    figures = {"near": {"mean": 4.2, "interval": [3.9, 4.5], "n": 12}, "far <b>": {"mean": 2.1, "interval": [1.8, 2.4], "n": 12}}
+    (folder / "listening").mkdir()
+    (folder / "listening" / "results.json").write_text(
+        json.dumps({"test": "sha256:x", "mos": {"raters": 3, "left_out": {}, "systems": figures}})
+    )
+    try:
+        shown = Page(report_page.page(replace(report, opinions=gather(folder, find=Ear).opinions))).text
+    finally:
+        shutil.rmtree(folder / "listening")
+
+    assert "Listeners" in shown and "4.20" in shown and "[1.80, 2.40]" in shown and "far <b>" in shown
+    assert "Listeners" not in Page(report_page.page(report)).text
 
 
 def test_many_sounds_stay_beside_the_page(tmp_path, monkeypatch):
