@@ -26,6 +26,7 @@ def test_blows_are_found_within_ten_milliseconds() -> None:
         assert audio_onsets(samples, RATE) == pytest.approx(times, abs=0.01)
 
 
+@pytest.mark.slow
 def test_librosa_hears_the_same() -> None:
     import librosa
 

@@ -29,17 +29,12 @@ def scored(toy: toys.Toy, seen: Timeline, frame: float) -> tuple[int, int, int, 
     return len(off), len(toy.onsets), len(left), off
 
 
-def test_cuts_and_onsets_of_a_story_at_every_rate(tmp_path: Path) -> None:
-    """Five scenes of seven seconds with a bystander in each, in all containers, with B-frames where there are some."""
+def told(folder: Path, clips: Sequence[tuple[str, Fraction, int]]) -> None:
+    """The story in containers, rates and numbers of B-frames: cuts to the frame, 90 % of the onsets, fewer than 10 % false ones."""
     found = wanted = false = 0
     off: list[float] = []
-    for suffix, fps, bframes in (
-        (".mp4", toys.NTSC_FILM, 2),
-        (".mkv", Fraction(25), 3),
-        (".webm", toys.NTSC, 0),
-        (".mov", Fraction(60), 0),
-    ):
-        toy = toys.toy(tmp_path / f"v{suffix}", STORY, fps, bframes=bframes)
+    for suffix, fps, bframes in clips:
+        toy = toys.toy(folder / f"v{suffix}", STORY, fps, bframes=bframes)
         seen = watch(toy.path)
         assert seen.cuts == pytest.approx(toy.cuts, abs=0.0011), suffix  # Matroska's times are milliseconds
         assert seen.seconds == pytest.approx(toy.seconds, abs=0.002)
@@ -50,6 +45,16 @@ def test_cuts_and_onsets_of_a_story_at_every_rate(tmp_path: Path) -> None:
     assert np.abs(off).max() <= 0.04 and np.median(np.abs(off)) < 0.015
 
 
+def test_cuts_and_onsets_of_a_story(tmp_path: Path) -> None:
+    told(tmp_path, [(".mp4", toys.NTSC_FILM, 2)])
+
+
+@pytest.mark.slow
+def test_cuts_and_onsets_of_a_story_in_all_containers_at_all_rates(tmp_path: Path) -> None:
+    told(tmp_path, [(".mkv", Fraction(25), 3), (".webm", toys.NTSC, 0), (".mov", Fraction(60), 0), (".mp4", Fraction(60), 2)])
+
+
+@pytest.mark.slow
 def test_a_variable_rate_changes_nothing(tmp_path: Path) -> None:
     times = toys.variable_times(6.0, seed=3)
     toy = toys.toy(tmp_path / "v.mp4", STORY[:3], times=times)
@@ -104,7 +109,7 @@ def test_a_turned_video_and_one_of_a_fifth_of_a_second(tmp_path: Path) -> None:
     assert one.seconds == pytest.approx(0.04) and len(one.motion) == 1
 
 
-def test_progress_is_told_and_watching_can_be_stopped(tmp_path: Path) -> None:
+def test_progress_is_reported_and_watching_can_be_stopped(tmp_path: Path) -> None:
     path = toys.toy(tmp_path / "v.mp4", [Shot("still", 3)], 25, (64, 48)).path
     told: list[float] = []
     watch(path, told.append)
