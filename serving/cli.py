@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -346,6 +345,8 @@ def soundtrack(
     files = videos_in(video) if many else [video]
     targets = [video if only_plan else output_for(file, output, many) for file in files]
     app = _build(backend)
+    from dataclasses import replace
+
     from serving.soundtracks import Studio, outcomes, told
 
     wanted = replace(wanted, backend=app.config.default_backend)

@@ -217,12 +217,13 @@ class Studio:
         Raises:
             as ``planned``; Cancelled; BackendError.
         """
+        planned, timeline = self.planned(video, wanted)
+        # The detector loads torch, so it is imported once the video is known to be good.
         from encoders.speech import speech_spans
         from media.mixing import Stem, mix
         from media.mux import mux
         from media.onsets import audio_onsets
 
-        planned, timeline = self.planned(video, wanted)
         ledger = Ledger(self.app.config.home / "cache" / "soundtrack" / "spans", self.holds)
         score = make(planned, self, ledger, rerolls=wanted.rerolls, on_progress=self._steps("making"), cancelled=self.cancelled)
         tell = self._stage("mixing")

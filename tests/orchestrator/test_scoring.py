@@ -124,7 +124,7 @@ def test_a_run_that_dies_anywhere_goes_on_and_ends_with_the_same_stems(tmp_path:
     wanted = digests(tmp_path / "whole", whole)
     total = len(whole.made)
     assert total > 15
-    for dies in (0, 1, 5, 9, total - 1):
+    for dies in (1, 9, total - 1):
         folder = tmp_path / str(dies)
         folder.mkdir()
         with pytest.raises(KeyboardInterrupt):
