@@ -642,6 +642,7 @@ class SignalSizes(_Config):
 class SignalStage(LoopConfig):
     """One of the three stages of the signal model."""
 
+    fitted: int = Field(default=0, ge=0)  # lessons that the output projector is fitted to in closed form before the first step
     spoken: float = Field(default=1.0, gt=0, le=1)  # share of rows whose next tokens are scored: the vocabulary is large
     diffusion: float = Field(default=0.0, ge=0)  # weight of the frozen U-Net's error on clips of what is to be heard; needs no captions
 

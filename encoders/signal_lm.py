@@ -62,7 +62,7 @@ class OutputProjector(nn.Module):
         if masks:
             self.register_buffer("centre", torch.zeros(inputs))
             self.register_buffer("spread", torch.ones(inputs))
-            self.beside = nn.Linear(hidden, outputs, bias=False)
+            self.beside = nn.Linear(hidden, queries * outputs, bias=False)
             self.places = nn.Parameter(torch.zeros(queries, outputs))  # the mean text, position by position
         self.centre: Tensor
         self.spread: Tensor
@@ -77,22 +77,12 @@ class OutputProjector(nn.Module):
             return self.out_fc(self._read(self.in_fc(states))), None
         within = self.in_fc((states - self.centre) / self.spread)
         read = self._read(within)
-        return self.out_fc(read) + self.beside(within.mean(1))[:, None] + self.places, self.real(read)[..., 0]
+        beside = self.beside(within.mean(1)).unflatten(-1, self.places.shape)
+        return self.out_fc(read) + beside + self.places, self.real(read)[..., 0]
 
     def _read(self, within: Tensor) -> Tensor:
         read: Tensor = self.tfm(within, self.query_embs.expand(len(within), -1, -1))
         return read
-
-    @torch.no_grad()
-    def begin(self, states: Tensor, wanted: Condition) -> None:
-        """Set what training starts from: the spread of the sums [B, N, inputs] that are read, and the mean of what is wanted."""
-        assert self.real is not None
-        self.centre.copy_(states.mean((0, 1)))
-        self.spread.copy_(states.std((0, 1)) + 1e-4)
-        counts = wanted.mask.sum(0)[:, None]
-        self.places.copy_((wanted.states * wanted.mask[..., None]).sum(0) / counts.clamp(min=1))
-        self.out_fc.weight.mul_(0.1)
-        self.out_fc.bias.zero_()
 
 
 @dataclass(frozen=True)

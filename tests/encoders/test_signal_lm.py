@@ -8,7 +8,6 @@ import torch
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 
-from encoders.base import Condition
 from encoders.signal_lm import MEDIUM, SIGNALS, OutputProjector, SignalLM, SignalSize
 from encoders.smollm import Llama, Shape
 
@@ -112,19 +111,6 @@ def test_a_picture_is_the_mean_of_its_labels(model: SignalLM) -> None:
     p = np.zeros(1000)
     p[[3, 7]] = 0.25, 0.5
     torch.testing.assert_close(model.seen(p)[1], 0.25 * model.labels[3] + 0.5 * model.labels[7])
-
-
-def test_training_begins_at_the_mean_text_and_reads_evened_states() -> None:
-    torch.manual_seed(0)
-    projector = OutputProjector(12, 5, 3, hidden=8, layers=1, heads=2, masks=True)
-    states = torch.randn(40, 8, 12) * 3 + 7
-    states[..., 4] *= 100
-    wanted = Condition("t5", torch.randn(40, 3, 5) + 2, torch.tensor([[True, True, False]] * 39 + [[True, True, True]]))
-    projector.begin(states, wanted)
-    evened = (states - projector.centre) / projector.spread
-    assert float(evened.mean((0, 1)).abs().max()) < 1e-4 and float((evened.std((0, 1)) - 1).abs().max()) < 1e-2
-    torch.testing.assert_close(projector.places[0], wanted.states[:, 0].mean(0))
-    torch.testing.assert_close(projector.places[2], wanted.states[39, 2])  # of the one text that is so long
 
 
 def test_queries_that_begin_apart_give_positions_of_their_own() -> None:

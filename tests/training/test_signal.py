@@ -13,14 +13,14 @@ from configs.registry import ConfigError
 from configs.schema import signal_config
 from encoders.base import Condition
 from encoders.image import ImageLabeller
-from encoders.signal_lm import MEDIUM, SignalLM
+from encoders.signal_lm import MEDIUM, OutputProjector, SignalLM
 from encoders.smollm import END, Llama
 from tests.encoders.test_signal_lm import SHAPE, SIZE, picture, tokenizer
 from training.captions import phrases
 from training.lessons import Lesson, School
 from training.scenes import held_out
 from training.sights import Sights, sights, silent
-from training.signal import IGNORED, SignalTraining, alignment_loss, batch_of, language_loss
+from training.signal import IGNORED, SignalTraining, alignment_loss, batch_of, begin, language_loss
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,20 @@ def test_alignment_is_the_distance_over_real_positions_in_their_own_length() -> 
     assert same["align"] == 0 and float(same["sentence"]) < 1e-6 and float(same["length"]) < 1e-3
     made = wanted.states + torch.tensor([[[0.0, 5.0], [0.0, 0.0], [90.0, 90.0]]])
     assert float(alignment_loss(made, torch.zeros(1, 3), wanted)["align"]) == pytest.approx(0.5)  # (5/5 + 0) / 2; the last is not real
+
+
+def test_training_begins_at_the_map_that_a_linear_world_has() -> None:
+    torch.manual_seed(0)
+    projector = OutputProjector(12, 5, 3, hidden=8, layers=1, heads=2, masks=True).requires_grad_(False)
+    seen = torch.randn(300, 4)
+    states = (seen @ torch.randn(4, 12))[:, None] + torch.randn(300, 8, 12) * 0.01 + 7
+    states[..., 4] *= 100  # the few huge coordinates of a language model
+    wanted = Condition("t5", (seen @ torch.randn(4, 15)).unflatten(1, (3, 5)) + 2, torch.ones(300, 3, dtype=torch.bool))
+    left = begin(projector, states, wanted)
+    assert left < 0.01
+    torch.nn.init.zeros_(projector.out_fc.weight)  # the transformer's own part
+    made, _ = projector(states, torch.zeros(1, 1, 12))
+    assert float(((made - wanted.states).norm(dim=-1) / wanted.states.norm(dim=-1)).median()) < 0.02
 
 
 def test_both_parts_of_the_loss_reach_what_is_trained() -> None:
