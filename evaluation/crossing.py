@@ -29,7 +29,6 @@ from evaluation.cost import SECONDS
 from evaluation.judge import SHIPPED, Judge, mel_of
 from evaluation.making import ROWS, OnProgress, open_checkpoint
 from evaluation.metrics import bootstrap_interval
-from evaluation.prompts import DATA
 from evaluation.verdicts import rounded
 from generators.audioldm2 import AudioLDM2
 from generators.base import GenerationRequest
@@ -45,7 +44,7 @@ TRIED_SEED = 32_000_000
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture below some folder, what it shows in words, and the judge's labels that a fitting sound may have."""
+    """A picture of some folder, what it shows in words, and the judge's labels that a fitting sound may have."""
 
     file: str
     says: str
@@ -62,13 +61,13 @@ class Trial:
     accepts: tuple[str, ...]
 
 
-def read_shown(path: Path = DATA / "crossing.jsonl") -> list[Shown]:
-    """The pictures of the benchmark. Raises ConfigError."""
+def read_shown(path: Path) -> list[Shown]:
+    """The pictures of a benchmark, a row of JSON each: {"file", "says", "accepts"}. Raises ConfigError."""
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return [Shown(row["file"], row["says"], tuple(row["accepts"])) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} names no pictures ({error}): run it from a checkout of the repository") from error
+        raise ConfigError(f'{path} names no pictures ({error}): it takes rows {{"file", "says", "accepts"}}') from error
 
 
 class JointSpace:
@@ -242,6 +241,7 @@ class Crossing:
 def run(
     folder: Path,
     pictures: Path,
+    rows: Path,
     captions: Sequence[str],
     fit: Fit,
     synthesise: Callable[[str, int], Audio],
@@ -254,27 +254,26 @@ def run(
     """The figures of ``loa bench bridge``.
 
     Args:
-        folder: a nano checkpoint; ``pictures``: a folder that holds those of tests/data/crossing.jsonl, and others.
+        folder: a nano checkpoint.
+        pictures: a folder; those that ``rows`` names are asked about, pieces of the others stand for what pictures are like.
         captions: what the bridge is fitted on; ``synthesise``: a true sound of a procedural class by its seed.
 
     Raises:
-        ConfigError: the pictures are not there.
+        ConfigError: pictures or rows are not there, or every picture is asked about.
     """
-    shown = read_shown()
-    missing = [row.file for row in shown if not _place(pictures, row).is_file()]
+    shown = read_shown(rows)
+    missing = [row.file for row in shown if not (pictures / row.file).is_file()]
     if missing:
-        raise ConfigError(
-            f"{pictures} lacks {len(missing)} of the {len(shown)} pictures ({missing[0]}, …): 'apt-get download "
-            "tuxpaint-stamps-default', 'dpkg-deb -x' it, and give the folder usr/share/tuxpaint/stamps"
-        )
-    tried = {_place(pictures, row).resolve() for row in shown}
-    others = [
-        load_image(path) for path in sorted(pictures.rglob("*.png"))[::4] if path.resolve() not in tried and "irror" not in path.name
-    ]
+        raise ConfigError(f"{pictures} lacks {len(missing)} of the {len(shown)} pictures that {rows.name} names ({missing[0]}, …)")
+    tried = {(pictures / row.file).resolve() for row in shown}
+    others = [path for path in sorted(pictures.rglob("*")) if path.suffix in (".png", ".jpg") and path.resolve() not in tried]
+    if not others:
+        raise ConfigError(f"every picture of {pictures} is asked about: others are needed to tell what pictures have in common")
     notify("fitting", 0, 1)
     labels = Judge.load(SHIPPED).labels.procedural
-    crossing = Crossing(folder, store, captions, fit, others, [synthesise(name, EXAMPLE_SEED) for name in labels])
-    seen = [Trial(row.file, load_image(_place(pictures, row)), row.says, row.accepts) for row in shown]
+    pieces = [piece for path in others for piece in _pieces(load_image(path))]
+    crossing = Crossing(folder, store, captions, fit, pieces, [synthesise(name, EXAMPLE_SEED) for name in labels])
+    seen = [Trial(row.file, load_image(pictures / row.file), row.says, row.accepts) for row in shown]
     heard = [Trial(name, synthesise(name, TRIED_SEED), name.replace("_", " "), (name,)) for name in labels]
     return {
         "checkpoint": folder.name,
@@ -287,7 +286,8 @@ def run(
     }
 
 
-def _place(pictures: Path, row: Shown) -> Path:
-    """Our own test pictures lie beside the prompts, the others below ``pictures``."""
-    own = DATA / "pictures" / row.file
-    return own if own.is_file() else pictures / row.file
+def _pieces(picture: np.ndarray) -> list[np.ndarray]:
+    """A picture [H, W, 3] and its four quarters."""
+    middle, centre = picture.shape[0] // 2, picture.shape[1] // 2
+    rows, columns = (slice(0, middle), slice(middle, None)), (slice(0, centre), slice(centre, None))
+    return [picture, *(picture[row, column] for row in rows for column in columns)]

@@ -169,7 +169,7 @@ def _make_batch(recipe: Recipe, batch: list[tuple[str, GenerationRequest]]) -> N
 
 
 def _wav(backend: AudioLDM2, request: GenerationRequest, made: Generated | Exception) -> bytes:
-    if isinstance(made, Generated):
+    if not isinstance(made, Exception):
         return backend.store.path(made.media).read_bytes()
     if not isinstance(made, GenerationFailed):
         raise made

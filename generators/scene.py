@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.signal import lfilter
 
 from media.audio import Audio
 
@@ -206,6 +205,8 @@ def close(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 def _low_passed(samples: np.ndarray, hz: float, rate: int) -> np.ndarray:
+    from scipy.signal import lfilter  # a second of imports, and rows are listed without it
+
     pole = float(np.exp(-2 * np.pi * hz / rate))
     dull: np.ndarray = lfilter([1 - pole], [1, -pole], samples).astype(np.float32)
     return dull

@@ -521,17 +521,17 @@ def bench_nano(
     )
 
 
-def bench_bridge(pictures: Path, on_progress: Callable[[str, int, int], None]) -> dict[str, Any]:
+def bench_bridge(pictures: Path, rows: Path, on_progress: Callable[[str, int, int], None]) -> dict[str, Any]:
     """The figures of ``loa bench bridge``; the fit and the true sounds are training's.
 
     Raises:
-        ConfigError: ``pictures`` does not hold those that are asked about.
+        ConfigError: ``pictures`` does not hold those that ``rows`` asks about, or no others.
     """
     from evaluation.crossing import run
     from training.bridge import fit_bridge, read_captions
 
     with TemporaryDirectory() as place:
-        return run(nano_folder(), pictures, read_captions(None), fit_bridge, synthesised, MediaStore(Path(place)), on_progress)
+        return run(nano_folder(), pictures, rows, read_captions(None), fit_bridge, synthesised, MediaStore(Path(place)), on_progress)
 
 
 class _PackageSounds:

@@ -606,15 +606,17 @@ def bench_nano(
 
 @bench.command("bridge")
 def bench_bridge(
-    pictures: Annotated[Path, typer.Argument(metavar="DIR", help="The stamps of Debian's tuxpaint-stamps-default, unpacked.")],
+    pictures: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of pictures, some of them not asked about.")],
+    rows: Annotated[Path, typer.Option("--rows", metavar="FILE.jsonl", help='Rows {"file", "says", "accepts"}.')],
     as_json: Json = False,
 ) -> None:
     """How much of pictures and sounds a bridge brings across, by the small model: beside words, and beside other inputs."""
     if not pictures.is_dir():
         raise Usage(f"bench bridge takes a folder, got '{pictures}'")
+    _must_exist([rows])
     from serving.app import bench_bridge as run_bench
 
-    figures = run_bench(pictures, _lines())
+    figures = run_bench(pictures, rows, _lines())
     if as_json:
         _print_json(figures)
     else:

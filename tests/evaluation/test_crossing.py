@@ -20,6 +20,7 @@ from media.refs import MediaStore
 from tests import makers
 
 PICTURES = Path(__file__).parents[1] / "data" / "pictures"
+ROWS = PICTURES.parent / "crossing.jsonl"
 NANO = Path(__file__).parents[2] / "checkpoints" / "nano"
 NAMES = ("a", "b", "c", "d", "e", "f", "g", "h")
 
@@ -52,14 +53,21 @@ def test_the_list_names_pictures_and_labels_that_the_judge_knows() -> None:
     from evaluation.judge import SHIPPED, Judge
 
     labels = set(Judge.load(SHIPPED).labels.procedural)
-    shown = read_shown()
-    assert len(shown) == len({row.file for row in shown}) == 45
-    assert all(row.accepts and set(row.accepts) <= labels and row.says for row in shown)
+    shown = read_shown(ROWS)
+    assert len(shown) == len({row.file for row in shown}) == 4
+    assert all(row.accepts and set(row.accepts) <= labels and row.says and (PICTURES / row.file).is_file() for row in shown)
 
 
-def test_missing_pictures_are_named_with_the_package_that_holds_them(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"lacks 41 of the 45 pictures .*tuxpaint-stamps-default"):
-        run(tmp_path, tmp_path, [], None, None, MediaStore(tmp_path), lambda *_: None)  # type: ignore[arg-type]
+def test_pictures_that_lack_are_named_and_some_must_not_be_asked_about(tmp_path: Path) -> None:
+    def go() -> None:
+        run(tmp_path, tmp_path, ROWS, [], None, None, MediaStore(tmp_path), lambda *_: None)  # type: ignore[arg-type]
+
+    with pytest.raises(ConfigError, match=r"lacks 4 of the 4 pictures .*chelsea\.jpg"):
+        go()
+    for row in read_shown(ROWS):
+        (tmp_path / row.file).write_bytes((PICTURES / row.file).read_bytes())
+    with pytest.raises(ConfigError, match="every picture"):
+        go()
 
 
 def test_nano_hears_what_crossed_and_reads_the_captions_nearest_to_it(tmp_path: Path) -> None:
