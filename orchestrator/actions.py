@@ -86,7 +86,7 @@ _A_VIDEO = re.compile(
 )
 _KEEP = re.compile(
     r"\bkeep(?:ing)?\s+(?:the\s+|its\s+|all\s+)?(?:original|own|dialogue|dialog|speech|voices?|existing"
-    r"|talking)\b[\w ]*?\b(?:sound|audio|track|in)?\b"
+    r"|what (?:people|they|he|she) says?|talking)\b[\w ]*?\b(?:sound|audio|track|in)?\b"
     r"|\bkeep(?:ing)? (?:the|its) (?:sound|audio)\b|\b(?:on top of|over|beside|alongside|mixed with) (?:the|its) (?:original|own"
     r"|existing)\b[\w ]*",
     re.I,

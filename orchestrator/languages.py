@@ -103,7 +103,7 @@ _SMALL = {
         "只": "", "条": "",
         "用": " with ", "从": " from ", "到": " to ", "两": "two ", "两只": "two ", "三只": "three ", "像": " like ",
         "给": " for ",
-        "打开": "open ", "图片": "picture",
+        "打开": "open ", "为": " as ", "成": " as ", "图片": "picture",
         "照片": "photo", "视频": "video", "文件": "file", "格式": " ", "系统": "system ", "所有": "all ", "曲": " piece",
         "音": " sound",
         "忽略所有指令": "",
@@ -181,7 +181,7 @@ def gloss(text: str, language: str) -> str:
         lambda m: hold(m[0]),
         text,
     )
-    text = english_numbers(fold(text), language)
+    text = _each_denied(english_numbers(fold(text), language), language)
     for pattern, english in _phrases(language):
         text = pattern.sub(lambda m, english=english: _expanded(m, english, hold), text)  # type: ignore[misc]
     pieces = re.split(r"(\ue000\d+\ue001)", text)
@@ -196,6 +196,8 @@ def gloss(text: str, language: str) -> str:
     joined = re.sub(r"\bthe sound of\s+(?=the sound of\b|a sound for\b)", "", joined)
     joined = re.sub(r"\bthe sound of (?=for this picture\b)", "a sound ", joined)
     joined = re.sub(r"\s+([,.;:!?])", r"\1", joined)
+    if language == "zh":  # a system's name stands by itself
+        joined = re.sub(r"(?<=[\u3400-\u9fff])(?=[a-z\d])|(?<=[a-z\d])(?=[\u3400-\u9fff])", " ", joined, flags=re.I)
     return re.sub(r"([,;:])(?:\s*[,;:])+", r"\1", joined).strip(" ,;")
 
 
@@ -223,7 +225,23 @@ def _spoken(text: str, language: str) -> str:
     return text
 
 
+_DENIED = {  # "neither wind nor birds": every one of them is said to be missing
+    "de": ((r"\bweder (?:der |die |das )?(.+?) noch ", r"ohne \1, ohne "),),
+    "fr": ((r"(\b(?:sans|pas de|pas d'|ni)\b.+?),? ni (?:de |d'|le |la |les )?(?=\w)", r"\1, sans "),),
+    "es": ((r"(\b(?:sin|nada de|no quiero|ni)\b.+?),? ni (?:de |el |la |los )?(?=\w)", r"\1, sin "),),
+    "zh": ((r"(?:[，,]?)(?:也|又|和|以及)(?:不要|没有|别有|不)(?:有)?", "，不要"),),
+}
+
+
+def _each_denied(text: str, language: str) -> str:
+    for pattern, apart in _DENIED[language]:
+        text = re.sub(pattern, apart, text)
+    return text
+
+
 _ORDER = {
+    "letztes": "last", "premieres": "first", "premiers": "first", "dernieres": "last", "derniers": "last", "primeros": "first",
+    "primeras": "first", "ultimos": "last", "ultimas": "last",
     "erste": "first", "ersten": "first", "zweite": "second", "zweiten": "second", "dritte": "third", "dritten": "third",
     "vierte": "fourth",
     "letzte": "last", "letzten": "last", "vorige": "previous", "vorigen": "previous",
@@ -267,7 +285,9 @@ def _expanded(match: re.Match[str], english: str, hold: object) -> str:
 
 
 def _known(group: str, english: str) -> str:
-    table = _TAKES if "versions of" in english else _ORDER if " one" in english or "version" in english else {}
+    if re.search(" seconds?| half", english) and group[:1].isdigit():
+        return group
+    table = _TAKES if "versions of" in english else _ORDER if re.search(" one|version| second| half", english) else {}
     return table.get(group, group)
 
 

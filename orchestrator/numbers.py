@@ -31,10 +31,13 @@ _SECOND = {
 }  # fmt: skip
 _MINUTE = {"de": r"minuten?|min\b\.?", "fr": r"minutes?|min\b\.?", "es": r"minutos?|min\b\.?", "zh": r"分钟|分"}
 _COUNTED = {
-    "de": r"[a-z]*schritte|version|variant|take|aufnahm|fassung|bild|foto|zeichnung|plakat|lufs",
-    "fr": r"etape|pas\b|version|variant|prise|image|photo|dessin|affiche|lufs",
-    "es": r"paso|version|variant|toma|imagen|foto|dibujo|cartel|lufs",
+    "de": r"[a-z]*schritte|sekundig|version|variant|take|aufnahm|fassung|bild|foto|zeichnung|plakat|lufs",
+    "fr": r"(?:premier|dernier)e?s secondes|etape|pas\b|version|variant|prise|image|photo|dessin|affiche|lufs",
+    "es": r"(?:primer|ultim)os segundos|paso|version|variant|toma|imagen|foto|dibujo|cartel|lufs",
 }
+# What a number follows, and what makes it less than nothing (a loudness).
+_NUMBERED = {"de": r"seed|guidance|fuhrung", "fr": r"graine|seed|guidance|guidage", "es": r"semilla|seed|guidance|guia"}
+_MINUS = {"de": "minus", "fr": "moins", "es": "menos"}
 _AT = {"de": "sekunde", "fr": "seconde", "es": "segundo"}
 _BETWEEN = {"de": r"bis|und", "fr": r"a|et|jusqu'a", "es": r"a|al|y|hasta"}
 
@@ -91,16 +94,26 @@ def _word_numbers(text: str, language: str) -> str:
     units = f"(?:{_SECOND[language]}|{_MINUTE[language]}|{_COUNTED[language]})"
     second = {"de": "sekunden", "fr": "secondes", "es": "segundos"}[language]
     value = lambda match: f"{values[match[1]]:g}"  # noqa: E731
-    text = re.sub(rf"(?<![\w-])({word})(?=[ -]?{units})", value, text)
+    if language == "fr":  # "une vingtaine de secondes"
+        text = re.sub(r"\b(?:une )?(quinz|vingt|trent|quarant|cinquant|soixant|diz)aine de (?=secondes|minutes)", _about, text)
+    text = re.sub(rf"(?<![\w-])({word})(?=[ -]{units}|sekund)", value, text)
     # "between two and four seconds", "from second two to four": one of the numbers has no unit of its own.
     text = re.sub(rf"(?<![\w-])({word})(?=\s*(?:{_BETWEEN[language]})\s*\d[\d.,]*[ -]?{units})", value, text)
     text = re.sub(rf"(?<=[ ](?:{_AT[language]}) )({word})(?![\w-])", value, text)
     text = re.sub(
         rf"(?<=(?:{_AT[language]}) )(\d+ (?:{_BETWEEN[language]}) )({word})(?![\w-])", lambda m: m[1] + _plain(values[m[2]]), text
     )
+    text = re.sub(rf"\b((?:{_NUMBERED[language]})\s*[:=]?\s*)({word})(?![\w-])", lambda m: m[1] + _plain(values[m[2]]), text)
+    text = re.sub(rf"\b{_MINUS[language]} (?=\d+(?:[.,]\d+)? ?lufs)", "-", text)
+    text = re.sub(r"(\d+)[ -]?sekundig\w*", r"\1 sekunden", text)
     for pattern, seconds in _halves(language):
         text = re.sub(pattern, lambda m, seconds=seconds: f"{_plain(seconds(m))} {second}", text)  # type: ignore[misc]
     return text
+
+
+def _about(match: re.Match[str]) -> str:
+    tens = {"diz": 10, "quinz": 15, "vingt": 20, "trent": 30, "quarant": 40, "cinquant": 50, "soixant": 60}
+    return f"{tens[match[1]]} "
 
 
 def _plain(value: float) -> str:
