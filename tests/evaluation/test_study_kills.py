@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from configs.schema import StudyConfig, parse, presets
 from evaluation.ledger import read_ledger
+from evaluation.study import Plan, plan, run
 from tests import quick_backend
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
@@ -70,25 +72,63 @@ def rows(folder: Path) -> list[dict]:
     return sorted(lines, key=lambda row: (row["key"], row["backend"]))
 
 
-def test_thirty_kills_leave_no_trace(tmp_path):
-    loa, draw = Loa(tmp_path), random.Random(int(os.environ.get("LOA_KILL_SEED", "1")))
-    file = spec(tmp_path / "k.yaml", prompts=150)  # 600 cells, 300 of them failing or beside a failure now and then
-    left_alone, killed = tmp_path / "alone", tmp_path / "killed"
-    loa.finish(file, "-o", str(left_alone), "--jobs", "1")
-    grown, kills = [], 0
-    while kills < 30:
-        workers = "2" if kills % 3 == 2 else "1"
-        within = 4.0 if workers == "2" else 0.8
-        kills += loa.kill_at_random(draw, within, file, "-o", str(killed), "--jobs", workers)
-        ledger = killed / "ledger.jsonl"
-        grown.append(len(ledger.read_bytes().splitlines()) if ledger.exists() else 0)
-    summary = loa.finish(file, "-o", str(killed), "--jobs", "1")
-    print(f"rows after each kill: {grown}; made at last: {summary['made']}")
-    assert rows(killed) == rows(left_alone)
-    assert (killed / "study.json").read_bytes() == (left_alone / "study.json").read_bytes()
-    sounds = {path.name: path.read_bytes() for path in (left_alone / "audio").iterdir()}
-    assert {path.name: path.read_bytes() for path in (killed / "audio").iterdir() if path.suffix == ".wav"} == sounds
-    assert len({*grown}) > 5  # the kills fell into the work
+def forked(planned: Plan, folder: Path) -> int:
+    """A process that runs the study; it has all imports behind it, so a kill falls into the work."""
+    child = os.fork()
+    if child == 0:
+        try:
+            run(planned, folder)
+        finally:
+            os._exit(0)
+    return child
+
+
+def killed_runs(tmp_path: Path, home: Path, kills: int, seed: int) -> list[int]:
+    """Kill a study so often, every third time two processes of it at once; gives the rows that were there after each kill."""
+    draw, folder = random.Random(seed), tmp_path / "killed"
+    config = parse(json.loads(Path(spec(tmp_path / "k.yaml", prompts=10 * kills)).read_text()), StudyConfig, "spec")
+    alone = plan(config, tmp_path / "alone", home, presets(home), lambda name, seed: None)
+    started = time.perf_counter()
+    run(alone, tmp_path / "alone")
+    took = time.perf_counter() - started
+    planned = plan(config, folder, home, presets(home), lambda name, seed: None)
+    grown = []
+    for turn in range(kills):
+        children = [forked(planned, folder) for _ in range(2 if turn % 3 == 2 else 1)]
+        time.sleep(draw.uniform(0, 1.6 * took / kills))
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        ledger = folder / "ledger.jsonl"
+        grown.append(ledger.read_bytes().count(b"\n") if ledger.exists() else 0)
+    run(planned, folder)
+    assert rows(folder) == rows(tmp_path / "alone")
+    assert (folder / "study.json").read_bytes() == (tmp_path / "alone" / "study.json").read_bytes()
+    sounds = {path.name: path.read_bytes() for path in (tmp_path / "alone" / "audio").iterdir()}
+    assert {path.name: path.read_bytes() for path in (folder / "audio").iterdir() if path.suffix == ".wav"} == sounds
+    return grown
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    monkeypatch.syspath_prepend(quick_backend.install(tmp_path / "site", tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_thirty_kills_leave_no_trace(tmp_path, home):
+    grown = killed_runs(tmp_path, home, kills=30, seed=int(os.environ.get("LOA_KILL_SEED", "1")))
+    print(f"rows after each of 30 kills: {grown} of {len(rows(tmp_path / 'alone'))}")
+    assert len({*grown}) > 10  # the kills fell into the work
+
+
+def test_the_command_killed_with_its_workers_goes_on(tmp_path):
+    loa, draw = Loa(tmp_path), random.Random(4)
+    file = spec(tmp_path / "k.yaml", prompts=100)
+    for workers, within in (("1", 1.0), ("2", 8.0), ("2", 8.0)):
+        loa.kill_at_random(draw, within, file, "-o", str(tmp_path / "out"), "--jobs", workers)
+    loa.finish(file, "-o", str(tmp_path / "out"), "--jobs", "1")
+    loa.finish(file, "-o", str(tmp_path / "alone"), "--jobs", "1")
+    assert rows(tmp_path / "out") == rows(tmp_path / "alone")
 
 
 def test_ray_and_processes_make_the_same_hundred_sounds(tmp_path):
