@@ -19,7 +19,7 @@ LEAST = 12  # pixels that must change in a patch
 FAR = 12  # pixels that a thing may move between two pictures
 STIR = 6.0  # grey levels (of 255) that count as change; below lie noise and the coder's doing
 LAZY = 0.02  # how much worse a match may be for each pixel that it is nearer: an edge alone has no speed along itself
-FIT = 0.35  # largest misfit of a followed patch, as a share of its own contrast
+FIT = 0.25  # largest misfit of a followed patch, as a share of its own contrast
 FLASH_PATCH = 24
 
 
@@ -48,6 +48,7 @@ def follow(before: np.ndarray, now: np.ndarray, after: np.ndarray) -> Moved:
     place, mass = _busiest(weight)
     if len(place) == 0:
         return STILL
+    before, now, after = (_soft(picture) for picture in (before, now, after))
     come, misfit_before = _displaced(now, before, weight, place)
     gone, misfit_after = _displaced(now, after, weight, place)
     return Moved(place, -come, gone, mass, (misfit_before < FIT) & (misfit_after < FIT))
@@ -77,8 +78,15 @@ def _displaced(now: np.ndarray, other: np.ndarray, weight: np.ndarray, place: np
     cost, misfit = _costs(now, other, weight, place, rough, PATCH, 2, LAZY)
     best = _lowest(cost)
     index = np.arange(len(place))
-    fine = best + np.stack([_between(cost, best, axis) for axis in (0, 1)], 1)
+    fine = best + np.stack([_between(misfit, best, axis) for axis in (0, 1)], 1)  # without LAZY, that draws to whole pixels
     return rough + fine - 2, misfit[index, best[:, 0], best[:, 1]]
+
+
+def _soft(picture: np.ndarray) -> np.ndarray:
+    """Blurred a little: between whole pixels, matches of hard edges are drawn to the whole ones."""
+    wide = np.pad(picture, 1, mode="edge")
+    tall = (wide[:-2] + wide[2:]) / 4 + wide[1:-1] / 2
+    return (tall[:, :-2] + tall[:, 2:]) / 4 + tall[:, 1:-1] / 2
 
 
 def _halved(picture: np.ndarray) -> np.ndarray:
