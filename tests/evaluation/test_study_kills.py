@@ -118,7 +118,7 @@ def home(tmp_path, monkeypatch) -> Path:
 def test_thirty_kills_leave_no_trace(tmp_path, home):
     grown = killed_runs(tmp_path, home, kills=30, seed=int(os.environ.get("LOA_KILL_SEED", "1")))
     print(f"rows after each of 30 kills: {grown} of {len(rows(tmp_path / 'alone'))}")
-    assert len({*grown}) > 10  # the kills fell into the work
+    assert len({*grown}) > 5  # the kills fell into the work: rows come eight at a time
 
 
 def test_the_command_killed_with_its_workers_goes_on(tmp_path):
