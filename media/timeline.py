@@ -23,6 +23,8 @@ RATE = 25.0  # Hz of the motion curve
 NOISE = 3.0  # grey levels that a pixel changes without moving
 SPAN = 1 / 33  # seconds; movement is followed over at least as long, so that 60 frames a second look like 30
 BLOW = 30.0  # pixels a second that a thing must lose at once: half the picture's longer side
+OVER = 3.5  # and how many times the usual loss
+AROUND = 1.0  # seconds before and after in which it is usual
 FLASH = 12.0  # grey levels, mean over a patch
 CUT = 9.0  # grey levels, median over the picture
 RETURN = 0.25  # seconds within which a flash over the whole picture is gone again
@@ -218,13 +220,16 @@ def blows(struck: list[Struck]) -> list[Onset]:
     """Moments at which a thing loses its speed at once: a hit, a landing, a stop.
 
     A blow falls between two pictures and changes the movement in both. What changes it as much in the pictures around these is gravity,
-    a pendulum or a hand that slows down.
+    a pendulum or a hand that slows down. And it stands out: where things lose speed all the time, as a face that talks or a hand that
+    holds the camera, the usual loss is no blow.
     """
     found = []
+    times, losses = np.array([one.time for one in struck]), np.array([one.loss for one in struck])
     for one in struck:
         after, later = (*one.after, 0.0, 0.0)[:2]
         score = min(one.now + after - 2 * max(0.7 * one.before, later), 2 * one.loss)
-        if score > BLOW:
+        near = slice(*np.searchsorted(times, (one.time - AROUND, one.time + AROUND)))
+        if score > BLOW and score > OVER * np.median(losses[near]):
             share = after / (one.now + after)
             found.append(Onset(one.time + share * one.lasts, float(1 - np.exp(-score / (3 * BLOW)))))
     return found
