@@ -12,6 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -161,7 +162,9 @@ def _dataset(table: PromptTable | None) -> dict[str, str]:
     if table is None or table.layout == "table":
         return {}
     name = {"audiocaps": "AudioCaps", "musiccaps": "MusicCaps", "ljspeech": "LJSpeech", "vggsound": "VGGSound"}[table.layout]
-    return {"dataset": name, **({"split": table.split} if table.split else {})}
+    split = table.split or {"audiocaps": "test", "vggsound": "test"}.get(table.layout)  # what is read where none is said
+    drawn = {} if table.limit is None else {"drawn": f"{table.limit} by seed {table.shuffle}"}
+    return {"dataset": name, **({"split": split} if split else {}), **drawn}
 
 
 def cells(config: StudyConfig, folder: Path, home: Path, rows: Mapping[str, BackendConfig], synthesise: Synthesise) -> list[Cell]:
@@ -339,6 +342,7 @@ def run(
     started = time.perf_counter()
     task = task_of(plan, folder, retry)
     write_study(plan, folder)
+    _sweep(folder)
     ledger = Ledger(task.folder)
     before, _ = count(task, ledger)
     jobs = min(jobs, sum(any(not finished(cell, ledger, retry) for cell in batch) for batch in task.batches))
@@ -356,6 +360,14 @@ def run(
     failed = [row for row in rows if row.status == "failed"]
     wall = time.perf_counter() - started
     return Summary(len(plan.cells), len(rows) - len(failed), failed, len(rows) - before, wall, costs(rows))
+
+
+def _sweep(folder: Path, older: float = 3600.0) -> None:
+    """Remove what killed processes left of files; younger ones may be somebody's who is at work."""
+    for part in folder.rglob(".loa-*.part"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > older:
+                part.unlink()
 
 
 def _changes_only(on_progress: OnProgress) -> OnProgress:

@@ -278,3 +278,20 @@ def test_a_worker_that_signs_otherwise_is_not_recorded(tmp_path, home):
     with pytest.raises(StudyStopped, match="signs the sounds of 'quick' otherwise"):
         run(replace(planned_now, cells=other), tmp_path / "out")
     assert Ledger(tmp_path / "out").rows == []
+
+
+def test_a_data_set_is_named_in_the_protocol_with_the_split_that_was_read(tmp_path, home):
+    (tmp_path / "test.csv").write_text("audiocap_id,youtube_id,start_time,caption\n1,a,0,Rain\n2,b,0,Wind\n")
+    table = {"layout": "audiocaps", "path": str(tmp_path / "test.csv"), "limit": 1}
+    protocol = planned(tmp_path / "out", home, prompts=table).protocol
+    assert (protocol["dataset"], protocol["split"], protocol["drawn"], protocol["prompts"]) == ("AudioCaps", "test", "1 by seed 0", 1)
+
+
+def test_what_a_killed_process_left_of_a_file_is_swept_up_when_it_is_old(study, tmp_path):
+    study()
+    old, young = tmp_path / "out" / "audio" / ".loa-1.part", tmp_path / "out" / "audio" / ".loa-2.part"
+    for part in (old, young):
+        part.touch()
+    os.utime(old, (0, 0))
+    study()
+    assert (old.exists(), young.exists()) == (False, True)
