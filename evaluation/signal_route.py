@@ -1,8 +1,8 @@
 """Does a picture alone make the right kind of sound, through a language model's hidden states and through words?
 
-``python -m evaluation.signal_route [--stamps DIR]`` judges pictures by both of nano's routes with J1, and what the signal route rests
-on: its media prefix zeroed, its hidden states swapped, words beside the picture. DIR is ``usr/share/tuxpaint/stamps`` of Debian's
-package ``tuxpaint-stamps-default``: photographs that nothing here was trained on. Without it the test pictures alone are judged.
+``python -m evaluation.signal_route [--rows FILE]`` judges pictures by both of nano's routes with J1, and what the signal route rests
+on: its media prefix zeroed, its hidden states swapped, words beside the picture. FILE names further pictures, paths beside it, a row of
+JSON each: {"file", "labels"}, the judge's labels that fit. Without it the test pictures alone are judged.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Shown:
     labels: tuple[str, ...]
 
 
-def pictures(stamps: Path | None) -> list[Shown]:
-    """The test pictures that the judge can hear, and those of ``stamps``."""
+def pictures(rows: Path | None) -> list[Shown]:
+    """The test pictures that the judge can hear, and those that ``rows`` names."""
     found = [Shown(DATA / "pictures" / picture.file, picture.labels) for picture in PICTURES if picture.labels]
-    if stamps is not None:
-        rows = [json.loads(line) for line in (DATA / "stamps.jsonl").read_text("utf-8").splitlines()]
-        found += [Shown(stamps / row["file"], tuple(row["labels"])) for row in rows]
+    if rows is not None:
+        named = [json.loads(line) for line in rows.read_text("utf-8").splitlines()]
+        found += [Shown(rows.parent / row["file"], tuple(row["labels"])) for row in named]
     return found
 
 
@@ -157,7 +157,7 @@ class replaced:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--stamps", type=Path, help="usr/share/tuxpaint/stamps of Debian's tuxpaint-stamps-default")
+    parser.add_argument("--rows", type=Path, help="further pictures, see above")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--home", type=Path, help="keeps the sounds; default: a temporary folder")
@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     with tempfile.TemporaryDirectory(prefix="loa-signal-") as folder:
         bench = Bench(given.home or Path(folder), given.steps, lambda line: print(line, file=sys.stderr, flush=True))
-        print(json.dumps(bench.measure(pictures(given.stamps), given.seed)))
+        print(json.dumps(bench.measure(pictures(given.rows), given.seed)))
 
 
 if __name__ == "__main__":
