@@ -25,15 +25,15 @@ def test_help_imports_nothing_but_typer(loa: Loa, arguments):
     assert ran.code == 0
     assert "Usage: loa" in ran.stdout
     assert ran.heavy == set()
-    assert min(seconds_of(loa, *arguments) for _ in range(3)) < 0.3
+    # Held against the interpreter with Typer alone, in turns: a busy machine slows both. The promise of 0.3 s is 0.2 s on a quiet one.
+    rounds = [(seconds_of(loa, "-m", "serving.cli", *arguments), seconds_of(loa, "-c", "import pydantic, typer")) for _ in range(3)]
+    assert min(ours for ours, _ in rounds) < 0.2 + 2 * min(bare for _, bare in rounds)
 
 
 def seconds_of(loa: Loa, *arguments: str) -> float:
-    """Processor time of the plain command; ``loa()`` has Python write down every import, which takes half as long again."""
+    """Processor time of a plain run of Python; ``loa()`` has it write down every import, which takes half as long again."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, "-m", "serving.cli", *arguments], check=True, stdout=subprocess.DEVNULL, env=loa.env, cwd=loa.folder
-    )
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, env=loa.env, cwd=loa.folder)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
