@@ -95,7 +95,7 @@ def run(arguments: list[str]) -> int:
         code = cli(args=arguments or ["--help"], prog_name="loa", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
-        return _say("stopped; nothing half-written is left", INTERRUPTED)
+        return _say_stopped()
     except BrokenPipeError:  # the reader left (`loa models list | head`): not an error, and nobody is listening
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -104,7 +104,7 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         known = getattr(error, "exit_code", None)
         if known == INTERRUPTED:
-            return _say("stopped; nothing half-written is left", INTERRUPTED)
+            return _say_stopped()
         if isinstance(known, int):
             return _say(_message(error) + _got(error, arguments), known)
         if os.environ.get("LOA_DEBUG"):
@@ -113,7 +113,7 @@ def run(arguments: list[str]) -> int:
             return _say(_message(error), 1)
         return _say(f"fault in loa: {type(error).__name__}: {_message(error)} (LOA_DEBUG=1 shows where)", 1)
     if code == INTERRUPTED:
-        return _say("stopped; nothing half-written is left", INTERRUPTED)
+        return _say_stopped()
     return code if isinstance(code, int) else 0
 
 
@@ -836,6 +836,13 @@ def _got(error: BaseException, arguments: list[str]) -> str:
         if option in arguments[:-1]:
             return f", got {arguments[arguments.index(option) + 1]!r:.80}"
     return ""
+
+
+def _say_stopped() -> int:
+    # Ctrl-C inside an exec() of a string (libraries do that while they are imported) leaves a mark in the interpreter with
+    # which `python -m` dies by the signal instead of returning our code; any exec that ends well wipes it out.
+    exec("")
+    return _say("stopped; nothing half-written is left", INTERRUPTED)
 
 
 def _say(line: str, code: int) -> int:

@@ -234,6 +234,19 @@ def test_ctrl_c_leaves_with_130_and_no_file(loa: Loa, folder: Path):
     assert list(folder.iterdir()) == []
 
 
+def test_ctrl_c_inside_code_that_a_library_writes_leaves_with_130(loa: Loa, folder: Path):
+    """named tuples and the like are made by exec() of a string: an interrupt in there marks the interpreter."""
+    (folder / "stopped.py").write_text(
+        "from serving import cli, app\n"
+        "def interrupted(backend):\n"
+        "    exec('import os, signal; os.kill(os.getpid(), signal.SIGINT)')\n"
+        "cli._build = interrupted\n"
+        "cli.main(['generate', 'a dog barks', '-o', 'dog.wav'])\n"
+    )
+    done = subprocess.run([sys.executable, "-m", "stopped"], cwd=folder, env=loa.env, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (130, "loa: stopped; nothing half-written is left\n")
+
+
 def test_an_interrupt_that_a_library_swallows_still_stops_the_sound(loa: Loa, folder: Path):
     """Some libraries catch everything while they are imported: the wish to stop must outlive the exception."""
     script = (
