@@ -119,8 +119,8 @@ def _faded(old: np.ndarray, new: np.ndarray, rise: np.ndarray) -> np.ndarray:
     angle = rise * (np.pi / 2)
     mixing = (rise > 0) & (rise < 1)
     a, b = old[mixing].astype(np.float64), new[mixing].astype(np.float64)
-    power = math.sqrt(float(a @ a) * float(b @ b)) if mixing.any() else 0.0
-    common = min(max(float(a @ b) / power, -0.9), 1.0) if power > 1e-9 else 0.0
+    power = math.sqrt(float(np.sum(a * a)) * float(np.sum(b * b))) if mixing.any() else 0.0  # sums: @ rounds by its threads
+    common = min(max(float(np.sum(a * b)) / power, -0.9), 1.0) if power > 1e-9 else 0.0
     weight = 1 / np.sqrt(1 + common * np.sin(2 * angle))
     return ((old * np.cos(angle) + new * np.sin(angle)) * np.where(mixing, weight, 1.0)).astype(np.float32)
 

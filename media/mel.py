@@ -64,7 +64,9 @@ def log_mel(samples: np.ndarray, spec: MelSpec) -> np.ndarray:
     frames = np.lib.stride_tricks.sliding_window_view(padded, spec.n_fft)[:: spec.hop][: len(samples) // spec.hop]
     window = np.hanning(spec.n_fft + 1)[:-1].astype(np.float32)
     magnitude = np.abs(np.fft.rfft(frames * window, axis=1)).astype(np.float32)
-    return np.log(np.maximum(magnitude @ mel_filterbank(spec).T, np.float32(spec.floor)))
+    # Not the @ of BLAS, which rounds by its number of threads: the same sound gives the same numbers on every machine's settings.
+    energy = np.einsum("tf,mf->tm", magnitude, mel_filterbank(spec))
+    return np.log(np.maximum(energy, np.float32(spec.floor)))
 
 
 CURVE_RANGE_DB = 50.0  # how far below its loudest frame a clip's loudness curve reaches zero

@@ -5,6 +5,7 @@ from pathlib import Path
 import librosa
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from media.mel import MelSpec, hz_to_mel, log_mel, mel_filterbank, mel_to_hz
 from tests.makers import tone
@@ -72,6 +73,15 @@ def test_the_scale_turns_back():
 def test_the_filterbank_cannot_be_spoilt_by_a_reader():
     with pytest.raises(ValueError, match="read-only"):
         mel_filterbank(MelSpec())[0, 0] = 1.0
+
+
+def test_the_number_of_threads_changes_nothing():
+    noise = np.random.default_rng(0).normal(0, 0.1, 160_000).astype(np.float32)
+    made = []
+    for count in (1, 2):
+        with threadpool_limits(count, user_api="blas"):
+            made.append(log_mel(noise, MelSpec()))
+    assert np.array_equal(*made)
 
 
 def test_too_short_or_not_mono_is_an_error():
