@@ -539,9 +539,9 @@ class AudioLDM2(Backend):
 
     @staticmethod
     def _alone(request: GenerationRequest, layer: Layer, number: int, of: int) -> GenerationRequest:
-        """What is asked for in one layer, with noise of its own; a request of one layer stays what it is."""
+        """What is asked for in one layer, with noise of its own; a request of one layer keeps its noise and all words but the place."""
         if of == 1:
-            return request
+            return request if layer.words == request.prompt else request.model_copy(update={"prompt": layer.words})
         own = (request.seed + number * 1_000_003) % 2**63
         return request.model_copy(update={"prompt": layer.words, "seconds": layer.made, "seed": own})
 

@@ -16,14 +16,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from media.audio import Audio
+from media.mel import MelSpec, log_mel
 
-RULES = 2  # counts up with every change of what a prompt becomes: a fingerprint names it
+RULES = 3  # counts up with every change of what a prompt becomes: a fingerprint names it
 CURVE_RATE = 100  # points of a loudness curve a second
 MOST_LAYERS = 4  # what says more is left to the network in one piece
 WHOLE = 5.12  # seconds: shorter layers are cut out of a sound of this length
 FADE = 0.06  # seconds at the borders between one sound and the next
 LEVEL_DB = -20.0  # of the louder half of every layer where there are several
 FAR_HZ, FAR_DB, FAR_PEAK, NEAR_PEAK = 1000.0, -12.0, 0.15, 0.95
+SALIENT_DB, GLIMPSE_DB, MOST_GAIN_DB = 30.0, 3.0, 10.0  # what belongs to a sound, how far it must stand out, how far it may be moved
 
 AFTER = re.compile(r"(?<!now and )\bthen\b|\bfollowed by\b|\bafter that\b|\bafterwards\b|;", re.I)
 SILENT = re.compile(r"^(?:and |only |just )?(?:silence|quiet|stillness|nothing(?: more| else)?)$", re.I)
@@ -36,6 +38,16 @@ FAR = re.compile(
 NEAR = re.compile(
     r"\b(?:close[ -]up|up close|close by|(?:at |very )*close(?: range)?|right (?:beside|next to|in front of)|(?:beside|next to) me|"
     r"a step away|very near|nearby|in my ear)\b",
+    re.I,
+)
+# The words around them that fall with them, and "a distant bell", whose article stays.
+LISTENER = r"me|us|you|(?:my|the|your) (?:ears?|head|window|microphone|listener)"
+PLACE = re.compile(
+    r"\b(?:a )?close[- ]?up of |\b(?:distant|far-?away|far-?off|nearby|close-?up) (?=[a-z])|"
+    r"(?:\s*,)?\s*\b(?:(?:heard|coming|somewhere|from|off|in|at|over|only|just|very|quite|some|a|an|the|great|far|long|close|right) )*"
+    r"(?:far (?:away|off|in the distance)|far-?(?:away|off)(?! [a-z])|distance|"
+    r"long way (?:off|away)|afar|miles away|close[ -]up|up close|"
+    rf"close by(?! [a-z])|close range|(?:beside|next to|in front of) (?:{LISTENER})|step away|near|nearby|in my ear)\b(?:\s*,)?",
     re.I,
 )
 
@@ -102,7 +114,10 @@ def plan(
     same = len(segments) > 1 and not differ([segment for segment in segments if not SILENT.match(segment)] or segments)
     if not layers or len(layers) > MOST_LAYERS or len(layers) == len(segments) == 1 or (same and len(layers) > 1):
         layers = [Layer(prompt, 0.0, seconds, seconds)]
-    return [replace(layer, curve=curve_of(layer.words, layer.made), where=where_of(layer.words)) for layer in layers]
+    return [
+        replace(layer, words=unplaced(layer.words), curve=curve_of(layer.words, layer.made), where=where_of(layer.words))
+        for layer in layers
+    ]
 
 
 def _strongly(segment: str, sounds: Callable[[str], Sequence[str]]) -> bool:
@@ -194,6 +209,16 @@ def where_of(words: str) -> str:
     return "" if far == near else "far" if far else "near"
 
 
+def unplaced(words: str) -> str:
+    """Words without those that say near or far: the place is made of the finished sound, so far and near are one sound at two places.
+
+    >>> unplaced("a distant bell"), unplaced("thunder rolling, heard from a great distance"), unplaced("he closes the near door")
+    ('a bell', 'thunder rolling', 'he closes the near door')
+    """
+    left = re.sub(r"\s+", " ", PLACE.sub("", words)).strip(" ,") if where_of(words) else words
+    return left if re.search(r"[a-z]{3}", left, re.I) else words
+
+
 def distant(samples: np.ndarray, rate: int) -> np.ndarray:
     """Samples [T] as from afar: air and ground take the highs."""
     return _low_passed(_low_passed(samples, FAR_HZ, rate), 2.5 * FAR_HZ, rate)
@@ -216,7 +241,7 @@ def _low_passed(samples: np.ndarray, hz: float, rate: int) -> np.ndarray:
 
 
 def arranged(layers: Sequence[Layer], made: Sequence[Audio], seconds: float) -> Audio:
-    """The sounds of all layers in one, mono: each at its moment, at one loudness, far ones dull and soft.
+    """The sounds of all layers in one, mono: each at its moment, what is heard at once equally audible, far ones dull and soft.
 
     One layer that is neither far nor near is given back as it is.
     """
@@ -228,10 +253,15 @@ def arranged(layers: Sequence[Layer], made: Sequence[Audio], seconds: float) -> 
         placed, peak = (distant, FAR_PEAK) if only.where == "far" else (close, NEAR_PEAK)
         return Audio(_peaked(placed(made[0].samples[0], rate), peak)[None], rate)
     whole = np.zeros(round(seconds * rate), np.float32)
-    for layer, sound in zip(layers, made, strict=True):
-        start = round(layer.start * rate)
-        size = min(round((layer.start + layer.seconds) * rate), len(whole)) - start
-        piece = levelled(_loudest(sound.samples[0], size, rate))
+    spans = [
+        (start := round(layer.start * rate), min(round((layer.start + layer.seconds) * rate), len(whole)) - start) for layer in layers
+    ]
+    pieces = [levelled(_loudest(sound.samples[0], size, rate)) for sound, (_, size) in zip(made, spans, strict=True)]
+    for span in dict.fromkeys(spans):
+        together = [number for number, other in enumerate(spans) if other == span]
+        for number, gain_db in zip(together, balance_db([pieces[number] for number in together], rate), strict=True):
+            pieces[number] = pieces[number] * np.float32(10 ** (gain_db / 20))
+    for layer, (start, _), piece in zip(layers, spans, pieces, strict=True):
         if layer.where == "far":
             piece = distant(piece, rate) * np.float32(10 ** (FAR_DB / 20))
         fades = _faded(len(piece), rate, rising=layer.start > 0, falling=layer.start + layer.seconds < seconds - 1e-6)
@@ -246,6 +276,35 @@ def levelled(samples: np.ndarray) -> np.ndarray:
     power = np.sort((frames**2).mean(axis=1))[len(frames) // 2 :]
     rms = float(np.sqrt(power.mean())) if len(power) else 0.0
     return samples * np.float32(10 ** (LEVEL_DB / 20) / rms) if rms > 1e-5 else samples
+
+
+def balance_db(sounds: Sequence[np.ndarray], rate: int) -> np.ndarray:
+    """Gains in decibels, of mean zero, at which sounds [T] that are heard at once show through each other alike: [N].
+
+    At one loudness a hum still hides a chirp, or a chirp a hum. What of a sound is heard beside others are its glimpses (Cooke 2006):
+    its cells of time and frequency that stand ``GLIMPSE_DB`` above all others. The gains make the shares equal, as far as
+    ``MOST_GAIN_DB`` allows.
+    """
+    size = min(len(sound) for sound in sounds)
+    gains, spec = np.zeros(len(sounds)), MelSpec(sample_rate=rate)
+    if len(sounds) < 2 or size <= spec.n_fft or not all(np.any(sound) for sound in sounds):
+        return gains
+    levels = [20 / np.log(10) * log_mel(sound[:size], spec) for sound in sounds]
+    for number in range(40):
+        shares = glimpsed([level + gain for level, gain in zip(levels, gains, strict=True)])
+        gains = np.clip(gains + 12 * 0.93**number * (shares.mean() - shares), -MOST_GAIN_DB, MOST_GAIN_DB)
+        gains -= gains.mean()
+    return gains
+
+
+def glimpsed(levels: Sequence[np.ndarray]) -> np.ndarray:
+    """Which share of each sound is heard beside the others: [N] in 0..1, of levels [T, bins] in decibels.
+
+    A sound's own cells are those less than ``SALIENT_DB`` below its strongest one.
+    """
+    power = [10 ** (level / 10) for level in levels]
+    total, stands = sum(power), 10 ** (GLIMPSE_DB / 10)
+    return np.array([(own > stands * (total - own))[own > own.max() * 10 ** (-SALIENT_DB / 10)].mean() for own in power])
 
 
 def _loudest(samples: np.ndarray, size: int, rate: int) -> np.ndarray:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from generators import scene
-from generators.scene import CURVE_RATE, Layer, arranged, curve_of, number_of, plan, tempo_of, where_of
+from generators.scene import CURVE_RATE, Layer, arranged, balance_db, curve_of, glimpsed, number_of, plan, tempo_of, where_of
 from media.audio import Audio
+from media.mel import MelSpec, log_mel
 
 RATE = 16_000
 
@@ -188,3 +189,50 @@ def test_far_is_softer_and_darker_and_near_is_loud() -> None:
     assert np.abs(near).max() == pytest.approx(0.95) and np.abs(far).max() == pytest.approx(0.15)
     highs = [np.abs(np.fft.rfft(x))[8000:].sum() / np.abs(np.fft.rfft(x)).sum() for x in (far, near)]
     assert highs[0] < 0.7 * highs[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        ("a dog barking, a long way off", "a dog barking"),
+        ("thunder rolling, only a step away", "thunder rolling"),
+        ("in the distance, a wolf howls", "a wolf howls"),
+        ("a far-off train", "a train"),
+        ("a close-up of a cat", "a cat"),
+        ("an owl close by the barn", "an owl close by the barn"),  # the barn would be left behind
+        ("distant", "distant"),
+        ("a dog barks near the fence", "a dog barks near the fence"),
+    ],
+)
+def test_far_and_near_are_one_sound_at_two_places(words: str, left: str) -> None:
+    assert [layer.words for layer in plan(words, 5.12)] == [left]
+    assert plan(words, 5.12)[0].where == where_of(words)
+
+
+def noise(seed: int, low: float, high: float, amplitude: float) -> np.ndarray:
+    """Noise between two frequencies, 2 s."""
+    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(2 * RATE))
+    hz = np.fft.rfftfreq(2 * RATE, 1 / RATE)
+    band = np.fft.irfft(spectrum * ((hz > low) & (hz < high)))
+    return (amplitude * band / band.std()).astype(np.float32)
+
+
+def test_of_two_noises_in_one_band_the_weaker_one_is_raised_until_both_are_heard() -> None:
+    loud, soft = noise(1, 300, 3000, 0.1), noise(2, 300, 3000, 0.1 * 10 ** (-9 / 20))
+    up, down = balance_db([soft, loud], RATE)
+    assert up - down == pytest.approx(9, abs=0.5) and up + down == pytest.approx(0, abs=1e-9)
+
+
+def test_what_lies_under_a_wide_noise_at_the_same_loudness_is_brought_out_and_no_further_than_allowed() -> None:
+    wide, narrow = noise(1, 50, 7900, 0.1), noise(2, 3000, 3500, 0.02)
+    levels = [20 / np.log(10) * log_mel(x, MelSpec()) for x in (wide, narrow)]
+    gains = balance_db([wide, narrow], RATE)
+    before, after = glimpsed(levels), glimpsed([level + gain for level, gain in zip(levels, gains, strict=True)])
+    assert before[1] < 0.2 and after[1] > 0.8 and abs(after[0] - after[1]) < 0.1
+    assert np.abs(balance_db([noise(1, 300, 3000, 0.5), noise(2, 300, 3000, 0.001)], RATE)).max() <= scene.MOST_GAIN_DB
+
+
+def test_shares_of_two_levels_are_counted_by_hand() -> None:
+    x = np.array([[0.0, -10.0], [-20.0, -90.0]])  # three cells of its own
+    y = np.array([[-4.0, -12.0], [0.0, -90.0]])  # three of its own
+    assert glimpsed([x, y]) == pytest.approx([1 / 3, 1 / 3])
