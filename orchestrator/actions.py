@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from media.refs import MediaRef
-from orchestrator.conversation import Conversation, Sound
+from orchestrator.conversation import Conversation, Sound, caption
 from orchestrator.parsing import Parsed, number, parse, subject
+from orchestrator.references import meant
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ _EXPORT = re.compile(
     r"\b(?:export|download|save|store|normali[sz]e|render out|bounce)\b(?!\s+(?:the )?(?:planet|world|day|me|us|money|all|every))"
     r"|\b(?:write|give|send|want|need|get|make|convert|turn|put|have)\b.*\b(?:wav|flac|ogg|mp3)\b|^\W*(?:as|to) (?:an? )?(?:wav"
     r"|flac|ogg|mp3)\b",
+    re.I,
+)
+# "tango" is a word; what something is compared with is a system.
+_TANGO = re.compile(
+    r"(?P<led>\b(?:with|against|to|vs\.?|versus|and|between|or)\s+)tango(?=\s*(?:$|[.,;:!?]|\b(?:on|for|and|with|vs|versus|against|or)\b))"
+    r"|\btango(?=\s+(?:vs|versus|against)\b)",
     re.I,
 )
 _COMPARE = re.compile(
@@ -183,7 +190,12 @@ def act(
     ):
         return _export(text, heard[0].id if heard else which.media.id if which else "")
     compares = _COMPARE.search(text) or len(_named(text, backends)[0]) > 1
-    if "compare" in tools and compares and not (attached and describing) and (found := _compare(said, attached, backends)):
+    if (
+        "compare" in tools
+        and compares
+        and not (attached and describing)
+        and (found := _compare(said, attached, earlier, which, backends))
+    ):
         return found
     video = next((ref for ref in attached if ref.kind == "video"), None)
     if video is None and (_A_VIDEO.search(text) or re.search(r"\bsoundtrack for (?:it|that)\b", text, re.I)):
@@ -223,7 +235,7 @@ def carried_out(
     if tool == "export_audio":
         return _export(said.text, source) if source else None
     if tool == "compare":
-        return _compare(said, attached, backends)
+        return _compare(said, attached, earlier, which, backends)
     if tool in ("generate_image", "generate_video"):
         return _picture(tool, said, attached)
     if tool == "soundtrack_video":
@@ -235,7 +247,7 @@ def carried_out(
     if found is not None or kind in ("", "inpaint"):
         return found
     if kind == "restore":
-        return _restored(earlier, which, named=bool(_BACK.search(said.text)) and not _PREVIOUS.search(said.text))
+        return _restored(said.text, earlier, which, named=bool(_BACK.search(said.text)) and not _PREVIOUS.search(said.text))
     common = (("source", source), ("seed", said.seed), ("steps", said.steps), ("guidance", said.guidance), ("backend", said.backend))
     if kind == "extend":
         return Act("edit_audio", (*common, ("kind", "extend"), ("seconds", _extended(said, which)), ("prompt", "")))
@@ -295,8 +307,24 @@ def lufs(text: str) -> float | None:
     return -abs(float(re.sub(r"[-−–\s]", "", found[1]).replace(",", "."))) if found else None
 
 
-def _compare(said: Parsed, attached: Sequence[MediaRef], backends: Sequence[str]) -> Act | None:
-    names, rest = _named(said.text, backends)
+_IT = re.compile(
+    r"(?:(?:it|this|that|these|those|them|both|(?:the )?two|(?:this|that|the (?:last )?)\s?(?:one|sound)?|the same"
+    r"|(?:both |the |two )*versions)(?:\s+(?:to|with))?)?",
+    re.I,
+)
+
+
+def _compare(
+    said: Parsed, attached: Sequence[MediaRef], earlier: Conversation, which: Sound | None, backends: Sequence[str]
+) -> Act | None:
+    tango = "the tango backend"
+    text = _TANGO.sub(lambda found: f"{found['led'] or ''}{tango}", said.text)
+    names, rest = _named(text, (*backends, tango))
+    names, what = ["tango" if name == tango else name for name in names], rest
+    asked = meant(said.text, earlier.versions)
+    if not names and asked.asked == "compare" and len(asked.versions) > 1:
+        sides = zip("ABCDEFGH", asked.versions, strict=False)
+        return Act(asks="; ".join(f"{letter} is version {v.number}, {caption(v)}" for letter, v in sides) + ". Which one is better?")
     led = re.search(r"(?:\bon\b|\bfor\b|\bwith\b|\bdo(?:es)? with\b|:)\s*(?P<what>\w.*)$", rest, re.I)
     rest = _COMPARE.sub(" ", led["what"] if led else rest)
     rest = re.sub(
@@ -308,12 +336,20 @@ def _compare(said: Parsed, attached: Sequence[MediaRef], backends: Sequence[str]
     wanted = subject(re.sub(r"(?:\W|\b(?:by|with|and|please|from|on|them|play|against)\b)+$", "", _numbers_out(rest)))
     if not names and not re.search(r"\b(?:systems?|models?|backends?|compare)\b", said.text, re.I):
         return None
+    request: dict[str, Any] = {}
+    if not attached and _IT.fullmatch(wanted):
+        wanted = ""
+        if which is not None:  # "compare it with NAME": that sound's request, by its own system and the other one
+            request, wanted = which.request, str(which.request.get("prompt") or "")
+            names = list(dict.fromkeys([which.backend, *names])) if names else []
     if not wanted and not attached:
         return Act(asks="On what should they be compared: what should be heard?")
-    task = "speech" if said.transcript else "music" if _MUSICAL.search(f"{wanted} {said.text}") else "sound"
+    task = "speech" if said.transcript else "music" if _MUSICAL.search(f"{wanted} {what}") else "sound"
     arguments = (
-        ("prompt", wanted), ("media", [ref.id for ref in attached]), ("backends", names), ("task", task), ("seconds", said.seconds),
-        ("seed", said.seed), ("transcript", said.transcript), ("negative_prompt", said.negative), ("steps", said.steps),
+        ("prompt", wanted), ("media", [ref.id for ref in attached] or [m["id"] for m in request.get("media") or ()]),
+        ("backends", names), ("task", task), ("seconds", said.seconds or request.get("seconds")),
+        ("seed", request.get("seed") if said.seed is None else said.seed),
+        ("transcript", said.transcript or request.get("transcript")), ("negative_prompt", said.negative), ("steps", said.steps),
         ("guidance", said.guidance),
     )  # fmt: skip
     return Act("compare", arguments)
@@ -443,15 +479,17 @@ def _restore(text: str, earlier: Conversation, which: Sound | None) -> Act | Non
     undo = re.search(r"\b(?:undo|revert)\b", text, re.I)
     if not undo and not _BACK.search(rest):
         return None
-    return _restored(earlier, which, named=not undo and not _PREVIOUS.search(rest))
+    return _restored(text, earlier, which, named=not undo and not _PREVIOUS.search(rest))
 
 
-def _restored(earlier: Conversation, which: Sound | None, named: bool) -> Act | None:
-    """The version that was ``named``, else the one before the last."""
+def _restored(text: str, earlier: Conversation, which: Sound | None, named: bool) -> Act | None:
+    """The version that was ``named``, else the one that an undo goes back to."""
     if not named:
-        if len(earlier.sounds) < 2:
+        asked, before = meant(text, earlier.versions), earlier.versions.before()
+        found = asked.versions[-1] if asked.named and asked.versions else before
+        if found is None:
             return Act(asks=NOTHING_BEFORE)
-        which = earlier.sounds[-2]
+        which = found.sound
     return Act("edit_audio", (("source", which.media.id), ("kind", "restore"))) if which else None
 
 

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from configs.registry import ConfigError, MissingExtra
 from media.refs import MediaRef
 from orchestrator.actions import act
-from orchestrator.conversation import Conversation, Sound, media_of, outcome, sound_of, text_of
+from orchestrator.conversation import Conversation, Sound, caption, media_of, outcome, sound_of, text_of
 from orchestrator.intents import Intents, SentenceEncoder, shipped
 from orchestrator.languages import PLEAS, detect, gloss
 from orchestrator.parsing import Parsed, parse, subject
@@ -320,9 +320,11 @@ _AFTER = re.compile(
 )
 _ABOUT_US = re.compile(
     r"^\W*(?:how many|how often|what|which|where|when|did|have)\b.*\b(?:we|you|i)\b.*\b(?:made?|done|created?|generated?|said|put"
-    r"|saved?)\b",
+    r"|saved?|changed?|used?)\b"
+    r"|^\W*(?:what|which)\b[^?]*\b(?:changed|seed|(?:is|was|are)(?: the)? differen(?:t|ces?))\b",
     re.I,
 )
+_WHAT_IT_IS = re.compile(r"\b(?:changed?|differen(?:t|ces?)|seed|used?|made|done)\b", re.I)
 # "make the background louder", "make it a bit more aggressive": of what?
 _COMPARED = re.compile(
     r"^\W*(?:(?:please|can you|could you|now|and)[\s,]+)*(?:(?:make|get|have|turn) (?:it|that|this|the [\w ]+?)"
@@ -457,6 +459,10 @@ def chat(text: str, conversation: Conversation, options: RulesOptions) -> str:
     lower = text.lower()
     if re.search(r"\b(?:thanks|thank|great|nice|good job|perfect|lovely|love it|cool|awesome)\b", lower):
         return "You are welcome. Shall I make another one, or change it?"
+    current = conversation.versions.current
+    if current and _WHAT_IT_IS.search(lower) and _ABOUT_US.search(lower) and not re.search(r"\bhow (?:many|often)\b", lower):
+        came = f" came from version {current.parent}" if current.parent else ""
+        return f"Version {current.number}{came}: {caption(current)}."
     if re.search(r"\b(?:models?|backends?|systems?)\b", lower):
         known = ", ".join(options.backends)
         return f'These are set up: {known}. Say "with NAME" to choose one.' if known else WELCOME

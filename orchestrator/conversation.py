@@ -229,7 +229,12 @@ def outcome(message: BaseMessage) -> str | None:
             else f"{entry['asked_backend']} made nothing ({str(entry['error']).rstrip('.')})"
             for entry in artifact["compared"]
         ]
-        return f"Here is the comparison. {'; '.join(each)}."
+        alone = "" if len(each) > 1 else " No other one is ready here: 'loa models list' says what they need."
+        return f"Here is the comparison. {'; '.join(each)}.{alone}"
+    if artifact.get("tool") == "export_audio":
+        (file,) = artifact["files"]
+        notes = "".join(f"; {note}" for note in file["notes"])
+        return f"Here is “{file['name']}” as {file['format'].upper()}: {file['seconds']:g} s{notes}."
     if "files" in artifact:
         return f"{str(message.text).rstrip('.')}."
     if sound is None:
@@ -283,8 +288,8 @@ class Versions:
     """The tree of a thread's sounds, and the way through it.
 
     ``trail`` holds the numbers that were current, oldest first; its last one is. A new sound is put on top (of several sounds of
-    one turn the last). Going back to the number below the top takes the top off (an undo); going to any other one puts that on
-    top (a new branch starts there).
+    one turn the last), on the sound that it was made from: who changes the second of three has gone to the second. Going back to
+    the number below the top takes the top off (an undo); going to any other one puts that on top (a new branch starts there).
     """
 
     made: tuple[Version, ...] = ()
@@ -305,6 +310,8 @@ class Versions:
                 parent = _newest(made, str(sound.artifact.get("parent") or ""))
                 if made and trail and made[trail[-1] - 1].turn == turn:
                     trail.pop()  # three takes are one step
+                if parent is not None and made[parent - 1].turn != turn:
+                    trail = _gone_to(trail, parent)
                 made.append(Version(len(made) + 1, sound, parent, turn))
                 trail.append(len(made))
         return cls(tuple(made), tuple(trail))
@@ -333,6 +340,15 @@ class Versions:
         """The newest version with that sound."""
         number = _newest(self.made, media_id)
         return self.made[number - 1] if number else None
+
+
+def caption(version: Version) -> str:
+    """What a version is: what it changed, or what it was made from; its length, system and seed."""
+    sound = version.sound
+    request = sound.request
+    said = request.get("transcript") or request.get("prompt") or "from " + ", ".join(m["kind"] for m in request.get("media") or ())
+    what = sound.change or f"“{said}”"
+    return f"{what[:80]}  ({sound.seconds:g} s, {sound.backend}, seed {request.get('seed')})"
 
 
 def _newest(made: Sequence[Version], media_id: str) -> int | None:

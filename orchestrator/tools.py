@@ -480,7 +480,8 @@ def _artifact(tool: str, backend: str | None, made: Generated, parent: Sound | M
 
 def _file(tool: str, done: str, written: Written) -> Answer:
     notes = "".join(f"; {note}" for note in written.notes)
-    file = {"media": written.media.model_dump(mode="json"), "seconds": written.seconds, **written.details}
+    known = {"seconds": written.seconds, "notes": list(written.notes)}
+    file = {"media": written.media.model_dump(mode="json"), **known, **written.details}
     return f"{done}: {written.media.id}, {written.media.mime}, {written.seconds:g} s{notes}", {"tool": tool, "files": [file]}
 
 

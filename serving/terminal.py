@@ -79,20 +79,13 @@ def spectrogram(samples: np.ndarray, sample_rate: int, columns: int = 64, rows: 
 
 def tree(versions: Versions) -> list[str]:
     """One line a version, children under their parent; a star marks the current one."""
+    from orchestrator.conversation import caption
+
     lines = []
     for depth, version in _walk(versions, None, 0):
         here = "*" if versions.current and version.number == versions.current.number else " "
         lines.append(f"{here} {version.number:>2}  {'  ' * depth}{'└ ' if depth else ''}{caption(version)}")
     return lines
-
-
-def caption(version: Version) -> str:
-    """What a version is: what it changed, or what it was made from; its length, system and seed."""
-    sound = version.sound
-    request = sound.request
-    said = request.get("transcript") or request.get("prompt") or "from " + ", ".join(m["kind"] for m in request.get("media") or ())
-    what = sound.change or f"“{said}”"
-    return f"{what[:80]}  ({sound.seconds:g} s, {sound.backend}, seed {request.get('seed')})"
 
 
 def _walk(versions: Versions, parent: int | None, depth: int) -> Iterator[tuple[int, Version]]:

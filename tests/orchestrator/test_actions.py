@@ -48,6 +48,34 @@ def test_words_of_their_own_call_for_a_tool(say: str, tool: str, expected: dict[
     assert called == tool and {name: args.get(name) for name in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("say", "backends"),
+    [
+        ("compare it with tango", ["nano", "tango"]),  # a system here, though a word elsewhere
+        ("compare this to audioldm2 please", ["nano", "audioldm2"]),
+        ("compare all models on that", None),
+    ],
+)
+def test_what_was_made_is_compared_as_it_was_asked_for(say: str, backends: list[str] | None) -> None:
+    tool, args = acted(say, "audio")
+    request = Conversation.read(past(("audio",))).sounds[-1].request
+    assert (tool, args.get("backends")) == ("compare", backends)
+    assert (args["prompt"], args["seconds"], args["seed"]) == (request["prompt"], request["seconds"], request["seed"])
+    assert acted(say) == ("", {})  # nothing was made: a question
+
+
+def test_a_tango_is_music_where_nothing_is_compared() -> None:
+    assert acted("dance with tango music") == ("", {})
+    assert acted("compare nano with audioldm2 on a tango for two")[1]["prompt"] == "a tango for two"
+
+
+def test_two_versions_are_told_apart() -> None:
+    earlier = Conversation.read(past(("audio2",)))
+    found = act(parse("compare them", BACKENDS), (), earlier, NAMES, earlier.current, False, BACKENDS)
+    assert found is not None and found.tool == ""
+    assert found.asks.startswith("A is version 1, ") and "; B is version 2, " in found.asks
+
+
 def test_a_video_gets_a_soundtrack_with_what_was_said_about_its_layers() -> None:
     tool, args = acted("a tense soundtrack without music, keep the original sound, -18 LUFS", attach=("video",))
     assert (tool, args["media"], args["layers"], args["original"], args["lufs"]) == (

@@ -68,6 +68,12 @@ def test_what_a_tool_did_is_told_from_its_artifact_alone() -> None:
     request = {**sound["generated"]["request"], "negative_prompt": "birds", "edit": {"kind": "remove"}}
     removed = outcome(ToolMessage("x", tool_call_id="1", artifact={"generated": {**sound["generated"], "request": request}}))
     assert removed is not None and "without “birds”" in removed and "not separated" in removed
+    alone = {"compared": [{"generated": sound["generated"]}]}
+    only = outcome(ToolMessage("x", tool_call_id="1", artifact=alone))
+    assert only == "Here is the comparison. nano: 5 s. No other one is ready here: 'loa models list' says what they need."
+    written = {"format": "mp3", "name": "rain", "seconds": 4.5, "notes": ["softer than asked"]}
+    export = outcome(ToolMessage("x", tool_call_id="1", artifact={"tool": "export_audio", "files": [written]}))
+    assert export == "Here is “rain” as MP3: 4.5 s; softer than asked."
     file = {"media": PICTURE.model_dump(), "seconds": 0}
     assert outcome(ToolMessage("Wrote it", tool_call_id="1", artifact={"files": [file]})) == "Wrote it."
     assert outcome(ToolMessage("no", tool_call_id="1", status="error", artifact=told["compared"])) is None

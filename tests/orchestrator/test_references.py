@@ -108,11 +108,16 @@ class Reader:
         number = len(self.made) + 1
         message = brought(number, prompt, parent, seconds=float(number + 2), seed=number)
         self.made.append({"prompt": prompt, "message": message})
+        if parent is not None:
+            self.lay(parent)  # who changes a sound has it on the desk
         self.desk.append(number)
         self.messages += [HumanMessage(prompt), message]
 
     def go_to(self, number: int) -> None:
         self.messages += [HumanMessage("back"), gone_back(self.made[number - 1]["message"])]
+        self.lay(number)
+
+    def lay(self, number: int) -> None:
         if self.desk[-1] == number:
             return
         if len(self.desk) > 1 and self.desk[-2] == number:
