@@ -289,8 +289,8 @@ def decide(
         asks_to_open = _OPENING.search(said.rest) or intent != "generate" or share < 0.6
         if asks_to_open or not content(subject(said.rest)):
             return Say(NO_ADDRESS, "prompt", CERTAIN)
-    if not attached and not asks_what and earlier.sounds and _ABOUT_US.search(said.rest):
-        return Say(chat(said.rest, earlier, options))
+    if not attached and earlier.sounds and _ABOUT_US.search(said.rest) and (not asks_what or _WHAT_IT_IS.search(said.rest)):
+        return Say(chat(said.rest, earlier, options), sure=CERTAIN)
     if asks_what:
         told = describing(attached or referred(said.rest, earlier, any_medium=True))
         return replace(told, sure=SIGNED if _DESCRIBE.search(said.rest) else GUESS)
@@ -459,7 +459,9 @@ def chat(text: str, conversation: Conversation, options: RulesOptions) -> str:
     lower = text.lower()
     if re.search(r"\b(?:thanks|thank|great|nice|good job|perfect|lovely|love it|cool|awesome)\b", lower):
         return "You are welcome. Shall I make another one, or change it?"
-    current = conversation.versions.current
+    made, current = conversation.versions.made, conversation.versions.current
+    if made and re.search(r"\bhow many\b.*\b(?:sounds?|versions?|takes|files|things)\b.*\b(?:we|you|i)\b", lower):
+        return f"{len(made)} so far, the last one {caption(made[-1])}."
     if current and _WHAT_IT_IS.search(lower) and _ABOUT_US.search(lower) and not re.search(r"\bhow (?:many|often)\b", lower):
         came = f" came from version {current.parent}" if current.parent else ""
         return f"Version {current.number}{came}: {caption(current)}."

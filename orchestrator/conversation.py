@@ -307,6 +307,8 @@ class Versions:
                 if sound.restored and known:
                     trail = _gone_to(trail, known)
                     continue
+                if trail and made[trail[-1] - 1].sound.media.id == sound.media.id:
+                    continue  # made again, as one side of a comparison: there is nothing new to go back from
                 parent = _newest(made, str(sound.artifact.get("parent") or ""))
                 if made and trail and made[trail[-1] - 1].turn == turn:
                     trail.pop()  # three takes are one step

@@ -36,9 +36,9 @@ def call(say: str, *history: BaseMessage, attach: tuple[str, ...] = ()) -> dict[
     return {"tool": found[0]["name"], **found[0]["args"]}
 
 
-def after(prompt: str, **request: Any) -> list[BaseMessage]:
+def after(prompt: str, number: int = 1, **request: Any) -> list[BaseMessage]:
     """The history of one sound."""
-    artifact = generated(1, prompt)
+    artifact = generated(number, prompt)
     artifact["generated"]["request"] |= request
     tool_call = {"name": "generate_audio", "args": {}, "id": "1", "type": "tool_call"}
     made = ToolMessage("Made it", tool_call_id="1", artifact=artifact)
@@ -50,6 +50,17 @@ def test_free_requests_are_routed() -> None:
     assert result["rows"] >= 250
     assert result["tool_accuracy"] >= 0.93, result["wrong"]
     assert result["argument_accuracy"] >= 0.90, result["wrong"]
+
+
+@pytest.mark.parametrize("say", ["what did you change?", "which seed was that?", "What seed did you use?", "what have you done to it?"])
+def test_what_was_made_is_told_and_not_made_again(say: str) -> None:
+    said = answer(say, *after("a dog barking", seed=4))
+    assert not said.tool_calls and said.text == "Version 1: “a dog barking”  (5 s, nano, seed 4)."
+
+
+def test_sounds_are_counted() -> None:
+    said = answer("how many sounds have you made?", *after("a dog barking"), *after("rain", 2))
+    assert not said.tool_calls and said.text.startswith("2 so far, the last one “rain”")
 
 
 def test_no_row_of_the_routing_file_is_an_example_of_the_classifier() -> None:
