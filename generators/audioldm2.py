@@ -303,12 +303,15 @@ class AudioLDM2(Backend):
 
         import torch
 
+        from generators.vocoding import VERSION
+
         return {
             "weights": self._weights_hash,
             "dtype": "float32",
             "threads": torch.get_num_threads(),
             "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")},
             **({"scenes": RULES} if self.config.scenes else {}),
+            **({"griffin_lim": VERSION} if self.config.head == "griffin_lim" else {}),
         }
 
     # -- loading --------------------------------------------------------------------------------------------------

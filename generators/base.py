@@ -370,10 +370,11 @@ class Backend(ABC):
                 start = time.perf_counter()
                 sounds = self._synthesise(chunk, size, shifted, cancelled or (lambda: False))
                 wall = time.perf_counter() - start
-                done += [self._finish(r, s, size, wall / len(chunk)) for r, s in zip(chunk, sounds, strict=True)]
+                signed = self.fingerprint(size)
+                done += [self._finish(r, s, size, wall / len(chunk), signed) for r, s in zip(chunk, sounds, strict=True)]
             return done
 
-    def _finish(self, request: GenerationRequest, sound: Audio, rows: int, wall: float) -> Generated:
+    def _finish(self, request: GenerationRequest, sound: Audio, rows: int, wall: float, signed: str) -> Generated:
         wanted = None if request.transcript is not None else request.seconds
         report = inspect_audio(sound, seconds=wanted)
         if report.fatal:
@@ -382,7 +383,7 @@ class Backend(ABC):
             media=self.store.put_audio(sound),
             request=request,
             backend=self.name,
-            fingerprint=self.fingerprint(rows),
+            fingerprint=signed,
             sample_rate=sound.sample_rate,
             seconds=sound.seconds,
             wall_seconds=wall,

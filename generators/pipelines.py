@@ -290,7 +290,7 @@ class PicturePipeline(_Pipeline):
             done.append(self._draw(request, on_step))
         return done
 
-    def _finish(self, request: GenerationRequest, drawn: Drawn, rows: int, wall: float) -> Generated:  # type: ignore[override]
+    def _finish(self, request: GenerationRequest, drawn: Drawn, rows: int, wall: float, signed: str) -> Generated:  # type: ignore[override]
         from media.image import encode_png
         from media.video import encode_frames
 
@@ -302,7 +302,7 @@ class PicturePipeline(_Pipeline):
             media=media,
             request=request,
             backend=self.name,
-            fingerprint=self.fingerprint(rows),
+            fingerprint=signed,
             sample_rate=0,
             seconds=0.0 if self.options.kind == "image" else len(drawn.frames) / drawn.fps,
             wall_seconds=wall,

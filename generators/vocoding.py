@@ -1,27 +1,46 @@
 """Mel to sound without a trained network: non-negative inversion of the filterbank, then Griffin-Lim.
 
 Knows magnitudes and phases. The alternative to a checkpoint's neural vocoder, for checkpoints whose ``loa.json`` asks for it.
+
+Spectra lie here as [frames, bins], as the Fourier transform leaves them, and complex numbers are taken apart by hand: with torch's own
+``stft``, ``istft`` and ``abs`` nine tenths of the time went into copies and strides.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from media.mel import MelSpec, mel_filterbank
 
+VERSION = 2  # raise it when the same mel starts to give another sound
+
+
+@lru_cache(maxsize=4)
+def _bank(spec: MelSpec) -> Tensor:
+    """Triangles [n_mels, F]."""
+    return torch.from_numpy(mel_filterbank(spec).copy())
+
+
+@lru_cache(maxsize=4)
+def _inverse(spec: MelSpec) -> Tensor:
+    """The filterbank's pseudo-inverse [F, n_mels]."""
+    return torch.linalg.pinv(_bank(spec).double()).float()
+
 
 def magnitudes(mel: Tensor, spec: MelSpec, iterations: int = 30) -> Tensor:
-    """Linear magnitudes [n_fft // 2 + 1, T], non-negative, whose mel is ``mel`` [T, n_mels] (natural logarithm).
+    """Linear magnitudes [T, n_fft // 2 + 1], non-negative, whose mel is ``mel`` [T, n_mels] (natural logarithm).
 
     Multiplicative updates from the clipped pseudo-inverse (Lee & Seung 2001, equation 4, with the filterbank fixed).
     """
-    bank = torch.from_numpy(mel_filterbank(spec).copy())
-    wanted = mel.float().exp().T
-    start = torch.linalg.pinv(bank.double()).float() @ wanted
-    x, numerator = start.clamp(min=1e-6), bank.T @ wanted
+    bank = _bank(spec)
+    wanted = mel.float().exp()
+    x, numerator = (wanted @ _inverse(spec).T).clamp(min=1e-6), wanted @ bank
     for _ in range(iterations):
-        x = x * numerator / (bank.T @ (bank @ x) + 1e-9)
+        x = x * numerator / ((x @ bank.T) @ bank + 1e-9)
     return x
 
 
@@ -34,25 +53,56 @@ def griffin_lim(mel: Tensor, spec: MelSpec, iterations: int = 32, momentum: floa
     """
     length = mel.shape[0] * spec.hop
     size = magnitudes(mel, spec)
-    size = torch.cat([size, size[:, -1:]], dim=1)  # the frame that log_mel drops
-    bank = torch.from_numpy(mel_filterbank(spec).copy())
-    wanted = bank @ size
+    size = torch.cat([size, size[-1:]])  # the frame that log_mel drops
+    bank = _bank(spec)
+    wanted = size @ bank.T
     window = torch.hann_window(spec.n_fft)
-    turn = torch.rand(size.shape, generator=torch.Generator().manual_seed(0)) * (2 * torch.pi)
-    phase = torch.polar(torch.ones_like(turn), turn)
+    level = _overlapped(window.square().expand(len(size), -1), spec.hop)
+    turn = torch.rand(size.T.shape, generator=torch.Generator().manual_seed(0)).T * (2 * torch.pi)
+    spectrum = torch.complex(size * turn.cos(), size * turn.sin())
     previous: Tensor | None = None
     for step in range(iterations):
-        wave = torch.istft(size * phase, spec.n_fft, spec.hop, window=window, length=length)
-        rebuilt = torch.stft(wave, spec.n_fft, spec.hop, window=window, return_complex=True)
-        ahead = rebuilt if previous is None else rebuilt - previous * (momentum / (1 + momentum))
-        phase, previous = ahead / (ahead.abs() + 1e-12), rebuilt
+        rebuilt = _analysed(_synthesised(spectrum, window, level, spec, length), window, spec)
+        ahead = rebuilt if previous is None else torch.sub(rebuilt, previous, alpha=momentum / (1 + momentum))
         if step >= free_after:
-            size = _towards(rebuilt.abs(), wanted, bank)
-    return torch.istft(size * phase, spec.n_fft, spec.hop, window=window, length=length)
+            size = _towards(_length(rebuilt), wanted, bank)
+        spectrum, previous = ahead * (size / (_length(ahead) + 1e-12)), rebuilt
+    return _synthesised(spectrum, window, level, spec, length)
+
+
+def _analysed(wave: Tensor, window: Tensor, spec: MelSpec) -> Tensor:
+    """torch.stft of samples [T * hop], mirrored at both ends: [T + 1, n_fft // 2 + 1]."""
+    half = spec.n_fft // 2
+    mirrored = F.pad(wave[None], (half, half), mode="reflect")[0]
+    return torch.fft.rfft(mirrored.unfold(0, spec.n_fft, spec.hop) * window)
+
+
+def _synthesised(spectrum: Tensor, window: Tensor, level: Tensor, spec: MelSpec, length: int) -> Tensor:
+    """torch.istft: windowed frames added where they overlap, over ``level``, the sum of the squared windows there."""
+    half = spec.n_fft // 2
+    whole = _overlapped(torch.fft.irfft(spectrum, spec.n_fft) * window, spec.hop)
+    return whole[half : half + length] / level[half : half + length]
+
+
+def _overlapped(frames: Tensor, hop: int) -> Tensor:
+    """The sum [(T + ceil(n / hop) - 1) * hop] of frames [T, n] of which each begins ``hop`` samples after the one before."""
+    count, size = frames.shape
+    parts = -(-size // hop)
+    pieces = F.pad(frames, (0, parts * hop - size)).view(count, parts, hop)
+    total = frames.new_zeros(count + parts - 1, hop)
+    for part in range(parts):
+        total[part : part + count] += pieces[:, part]
+    return total.flatten()
+
+
+def _length(z: Tensor) -> Tensor:
+    """abs of complex numbers, five times as fast on a processor; none here is so large or small that its square is not a number."""
+    parts = torch.view_as_real(z)
+    return (parts[..., 0] * parts[..., 0] + parts[..., 1] * parts[..., 1]).sqrt()
 
 
 def _towards(size: Tensor, wanted: Tensor, bank: Tensor) -> Tensor:
-    """One multiplicative step of magnitudes [F, T] towards those whose mel [n_mels, T] is ``wanted``."""
-    ratio = wanted / (bank @ size + 1e-9)
-    weight = bank.sum(0)[:, None]
-    return size * torch.where(weight > 0, (bank.T @ ratio) / weight.clamp(min=1e-9), torch.ones_like(weight))
+    """One multiplicative step of magnitudes [T, F] towards those whose mel [T, n_mels] is ``wanted``."""
+    ratio = wanted / (size @ bank.T + 1e-9)
+    weight = bank.sum(0)
+    return size * torch.where(weight > 0, (ratio @ bank) / weight.clamp(min=1e-9), torch.ones_like(weight))

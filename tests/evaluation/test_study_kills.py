@@ -172,7 +172,8 @@ def test_nano_killed_thrice_and_made_by_ray_is_nano_left_alone(tmp_path):
     assert all(row["status"] == "done" for row in rows(alone))
 
 
-def test_a_batch_makes_more_sounds_a_second_than_one_by_one(tmp_path):
+@pytest.mark.parametrize("steps", [8, 25])
+def test_a_batch_makes_more_sounds_a_second_than_one_by_one(tmp_path, steps):
     from configs.schema import presets
     from evaluation.batches import made_each, threads
     from evaluation.workers import Recipe
@@ -180,7 +181,7 @@ def test_a_batch_makes_more_sounds_a_second_than_one_by_one(tmp_path):
     from media.refs import MediaStore
 
     backend = Recipe(presets()["nano"], tmp_path).build(MediaStore(tmp_path / "store"))
-    requests = [GenerationRequest(prompt=f"rain {n}", seconds=5.12, seed=n, steps=25) for n in range(8)]
+    requests = [GenerationRequest(prompt=f"rain {n}", seconds=5.12, seed=n, steps=steps) for n in range(8)]
     spent: dict[int, list[float]] = {1: [], 8: []}
     with threads(1):
         backend.generate([requests[0].model_copy(update={"steps": 1})])
@@ -191,5 +192,5 @@ def test_a_batch_makes_more_sounds_a_second_than_one_by_one(tmp_path):
                     made_each(backend, requests[at : at + rows_together], rows_together)
                 spent[rows_together].append(time.process_time() - started)
     ratios = [one / eight for one, eight in zip(spent[1], spent[8], strict=True)]
-    print(f"CPU seconds one by one {spent[1]}, by eight {spent[8]}: {ratios}")
+    print(f"{steps} steps: CPU seconds one by one {spent[1]}, by eight {spent[8]}: {ratios}")
     assert sorted(ratios)[1] >= 1.3

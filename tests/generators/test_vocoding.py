@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from generators.vocoding import griffin_lim, magnitudes
+from generators.vocoding import _analysed, _overlapped, _synthesised, griffin_lim, magnitudes
 from media.mel import MelSpec, log_mel, mel_filterbank
 
 SPEC = MelSpec()
@@ -38,11 +38,22 @@ def test_magnitudes_are_non_negative_and_have_the_asked_mel() -> None:
     asked = _mel(np.random.default_rng(1).standard_normal(16_000) * 0.1)
     found = magnitudes(asked, SPEC, iterations=200)
     assert (found >= 0).all()
-    back = torch.from_numpy(mel_filterbank(SPEC).copy()) @ found
-    assert torch.allclose(back.log().T, asked, atol=0.02)
+    back = found @ torch.from_numpy(mel_filterbank(SPEC).copy()).T
+    assert torch.allclose(back.log(), asked, atol=0.02)
 
 
 def test_equal_mels_give_equal_sound_of_exact_length() -> None:
     asked = _mel(np.random.default_rng(2).standard_normal(8_000) * 0.1)
     first, second = griffin_lim(asked, SPEC), griffin_lim(asked, SPEC)
     assert torch.equal(first, second) and len(first) == len(asked) * SPEC.hop
+
+
+def test_spectra_are_those_of_torch() -> None:
+    wave = torch.from_numpy(np.random.default_rng(3).standard_normal(SPEC.hop * 40).astype(np.float32))
+    window = torch.hann_window(SPEC.n_fft)
+    theirs = torch.stft(wave, SPEC.n_fft, SPEC.hop, window=window, return_complex=True)
+    level = _overlapped(window.square().expand(theirs.shape[1], -1), SPEC.hop)
+    assert torch.allclose(_analysed(wave, window, SPEC), theirs.T, atol=1e-4)
+    bent = theirs * torch.linspace(0, 1, theirs.shape[1])  # no spectrum of any sound
+    back = torch.istft(bent, SPEC.n_fft, SPEC.hop, window=window, length=len(wave))
+    assert torch.allclose(_synthesised(bent.T, window, level, SPEC, len(wave)), back, atol=1e-5)
