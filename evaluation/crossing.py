@@ -94,7 +94,8 @@ class JointSpace:
             return self._labeller.encode([given]).states[0, 0]
         if isinstance(given, str):
             return torch.from_numpy(self._text.sentences([given])[0])
-        return torch.from_numpy(image_vector(self._images.labels([given], top=10), self._text))
+        # By what it sounds like: a name of two meanings ("tick") would lie near the wrong one.
+        return torch.from_numpy(image_vector(self._images.heard([given]) or self._images.labels([given], top=10), self._text))
 
 
 class BridgedNano(HubConditioner):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from encoders.base import Condition, ConditionCache, Encoder
 from encoders.bridge import Bridge, BridgedReader
-from encoders.clap import AudioLabeller, image_vector
+from encoders.clap import AudioLabeller
 from encoders.image import ImageLabeller
 from encoders.loa import LoaWriter
 from encoders.text import SentenceEncoder, pool
@@ -31,12 +31,10 @@ from media.video import sample_frames
 UnconditionalLoa = Literal["zeros", "gpt2"]
 
 VIDEO_FRAMES = 6
-SURE = 0.3  # length of an image's vector above which its words are believed
 STRONG = r"\b(?:while|then|followed by|after that|at the same time as|together with|in the background of)\b|;"
 WEAK = r",|\b(?:and|with|over)\b"
 JOINING = r"\b(?:and|with)\b"
-LIKE = 0.6  # cosine to a known phrase from which a picture's label counts for a sound
-LEAST_VOTE = 0.1  # share of a picture's labels that must speak for its sound, where their mean does not
+LEAST_VOTE = 0.1  # share of a picture's labels that must speak for its sound
 CLEAR = 0.8  # cosine to a known phrase from which a piece of a prompt surely is that sound
 NEUTRAL = "wind"  # what an unrecognisable picture sounds like: an ambience that claims nothing
 
@@ -209,34 +207,18 @@ class NanoConditioner:
         return name if name and cosine >= self._anchor_cosine and not says(part, name) else None
 
     def understand(self, ref: MediaRef) -> str | None:
-        """The known sound of a picture or video, the phrase nearest to a sound; None where nothing is recognised."""
+        """The known sound of what a picture or video shows, the phrase nearest to a sound; None where nothing that sounds is seen."""
         anchors = self._labeller.anchors
         assert anchors is not None
         if ref.kind == "audio":
             return anchors.nearest(self._labeller.encode([self._sound(ref)]).states[0, 0].numpy())[0]
         path = self._store.path(ref)
         frames = [load_image(path)] if ref.kind == "image" else sample_frames(path, VIDEO_FRAMES)
-        labels = self._images.labels(frames, top=10)
-        vector = image_vector(labels, self._text)
-        if float(np.linalg.norm(vector)) < SURE:
+        heard = self._images.heard(frames)
+        if not heard or heard[0][1] < LEAST_VOTE:
             return None
-        votes: dict[str, float] = {}
-        for label, share in labels:
-            name, cosine = self._called(self._text.sentences([label])[0])
-            if cosine >= LIKE:
-                votes[name] = votes.get(name, 0.0) + share * cosine
-        likely = sorted(votes, key=lambda name: -votes[name])[:3]
-        mean, _ = self._called(vector)
-        if not likely or mean in likely:  # a mean may lie near what none of its labels is: a dog and a drier near a hair drier
-            return mean
-        return likely[0] if votes[likely[0]] >= LEAST_VOTE else None
-
-    def _called(self, vector: np.ndarray) -> tuple[str, float]:
-        """The known sound that a vector means, by its name; music and speech, which have none, by their nearest phrase."""
-        anchors = self._labeller.anchors
-        assert anchors is not None
-        name, cosine = anchors.meant(vector)
-        return name or anchors.nearest(vector)[0], cosine
+        words = heard[0][0]
+        return words if words in anchors.texts else anchors.nearest(self._text.sentences([words])[0])[0]
 
     def _sound(self, ref: MediaRef) -> Audio:
         return stored_sound(self._store, ref)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from encoders.sights import sights
 from training.captions import framed, phrases
 from training.scenes import held_out
-from training.sights import Sights, sights
+from training.sights import Sights
 
 NOTHING = "wind"  # what is heard where nothing is recognised (generators.conditioning.NEUTRAL)
 FAR = (
@@ -67,7 +68,7 @@ class School:
 
     def encoding(self, draw: np.random.Generator) -> Lesson:
         """Stage 1, comprehension: a picture or a sound, and its name in words."""
-        name, medium = self._medium(draw)
+        name, medium = self.medium(draw)
         return Lesson(_one(draw, ASK), (medium,), answer=plain(name))
 
     def decoding(self, draw: np.random.Generator) -> Lesson:
@@ -80,16 +81,16 @@ class School:
     def instruction(self, draw: np.random.Generator) -> Lesson:
         """Stage 3: media, with and without words beside them, to signals or, where it is asked what they are, to words."""
         chance = draw.random()
-        if chance < 0.12:
+        if chance < 0.06:
             return self.encoding(draw)
-        if chance < 0.27:
+        if chance < 0.18:
             return self.decoding(draw)
-        name, medium = self._medium(draw)
+        name, medium = self.medium(draw)
         words, told = self._beside(draw, name) if draw.random() < 0.5 else ("", plain(name))
         said = _one(draw, MAKE) if draw.random() < 0.6 or not words else ""
         return Lesson(", ".join(part for part in (said, words) if part), (medium,), heard=told)
 
-    def _medium(self, draw: np.random.Generator) -> tuple[str, tuple[str, np.ndarray]]:
+    def medium(self, draw: np.random.Generator) -> tuple[str, tuple[str, np.ndarray]]:
         """A name and a picture or sound of it."""
         if draw.random() < 0.3:
             name = _one(draw, sorted(self.heard))

@@ -274,7 +274,7 @@ class Training:
     def advance(self, loss: LossFn, state: PartialState) -> tuple[dict[str, Tensor], bool]:
         """One step: the loss's values, and whether the gradient was finite; if not, no weight has moved."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
+            group["lr"] = self.rate * group.get("pace", 1.0)
         number = self.step * state.num_processes + state.process_index
         torch.manual_seed(number)  # whatever draws from the global generator depends on the number alone, too
         values = loss(number)
@@ -324,6 +324,7 @@ def train(
         loss: called with a number that is new at every step and in every process (alone: the step); its random draws should depend
             on it alone. Several processes average their gradients.
         groups: the parameters to train, in groups whose gradients are clipped apart; by default one group of all that want a gradient.
+            A group's ``pace`` multiplies its learning rate.
 
     Returns: the averaged (EMA) state dict of ``modules``.
 

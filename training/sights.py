@@ -2,35 +2,21 @@
 
 nano sees a picture as ConSE does (Norouzi et al. 2014): the names of its labels in the space of sentences, weighted by their
 probabilities. So pictures can be drawn as probabilities: a label, what the classifier confuses it with, and what else is in view.
-``sights.txt`` says which sound a label has. Knows labels and vectors; no pixels.
+encoders/sights.py says which sound a label has. Knows labels and vectors; no pixels.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 
 import numpy as np
 
-LABELS = 1000
+from encoders.sights import LABELS, sights, silent
+
 SHARPNESS = (
     4.0,
     13.0,
 )  # of the confusion between labels whose weights in the classifier are alike; from a blurred picture to a clear one
-
-
-@cache
-def sights() -> dict[str, tuple[int, ...]]:
-    """Name of a sound (as in ``training.captions.phrases``) -> numbers of the ImageNet labels that show its source."""
-    table: dict[str, tuple[int, ...]] = {}
-    for line in (files("training") / "sights.txt").read_text(encoding="utf-8").splitlines():
-        if line.startswith("#"):
-            continue
-        name, _, rest = line.partition(": ")
-        spans = [part.strip().partition("-") for part in rest.split(",")]
-        table[name] = tuple(k for first, _, last in spans for k in range(int(first), int(last or first) + 1))
-    return table
 
 
 @dataclass(frozen=True)
@@ -78,13 +64,6 @@ class Sights:
         if draw.random() < 0.5:
             return self.seen(self.clutter(draw, int(draw.integers(30, 200))))
         return self.seen(self.probabilities(draw, int(draw.choice(silent()))))
-
-
-@cache
-def silent() -> tuple[int, ...]:
-    """Labels whose things make no sound of their own."""
-    heard = {k for labels in sights().values() for k in labels}
-    return tuple(k for k in range(LABELS) if k not in heard)
 
 
 def _cosines(rows: np.ndarray, label: int) -> np.ndarray:

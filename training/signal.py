@@ -36,18 +36,21 @@ from media.refs import MediaError, write_whole
 from training.bridge import ridge
 from training.captions import phrases
 from training.data import SAMPLE_RATE, SAMPLES, SECONDS, recordings, split_of
-from training.lessons import Lesson, School
+from training.lessons import Lesson, School, plain
 from training.loop import Log, Loop, averaged, check_same, finished, quiet, save_whole, settings_of, train
 from training.sights import Sights
 from training.synthesis import CLASSES
 
 IGNORED = -100  # a token that is read and not learned
+MEDIA_FITTED = 3000  # pictures and sounds that the input projectors are fitted to in closed form before the first step
+SHARP = 16.0  # cosines between two texts are told apart at this scale
 STAGES = ("input", "output", "instruct")
 PARTS: dict[str, tuple[str, ...]] = {
     "input": ("inputs",),
     "output": ("signals", "heads", "output"),
     "instruct": ("inputs", "signals", "heads", "output", "lora"),
 }
+PACE = {"output": 0.15}  # of the learning rate: its closed form is a good beginning, which large steps would undo
 NEEDS: dict[str, tuple[str, ...]] = {"input": (), "output": (), "instruct": ("input", "output")}
 
 
@@ -101,21 +104,32 @@ def language_loss(model: SignalLM, states: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(model.logits(states[:, :-1][learned]), following[learned])
 
 
-def alignment_loss(made: Tensor, real: Tensor, wanted: Condition) -> dict[str, Tensor]:
+def alignment_loss(made: Tensor, real: Tensor, wanted: Condition, others: Tensor | None = None) -> dict[str, Tensor]:
     """How far a condition [S, Q, D] with logits ``real`` [S, Q] is from text states.
 
     ``align``: the mean length of the difference over real positions (NExT-GPT's ||proj - text||), in units of the states' own length;
-    ``sentence``: 1 - cosine of the pooled vectors, which GPT-2 reads; ``length``: of telling real positions.
+    ``sentence``: 1 - cosine of the pooled vectors, which GPT-2 reads; ``length``: of telling real positions; with ``others``, pooled
+    unit vectors [N, D] of what else might be said, ``which``: of telling it from them and from the other rows (van den Oord et al.
+    2018), and ``right``: how often it is told rightly.
     """
     mask, queries = wanted.mask, made.shape[1]
     assert mask.shape[1] == queries
     away = (made - wanted.states).norm(dim=-1) / wanted.states.norm(dim=-1).clamp(min=1e-3)
-    cosine = F.cosine_similarity(pool(Condition("t5", made, mask)), pool(wanted), dim=-1)
-    return {
+    said, meant = F.normalize(pool(Condition("t5", made, mask)), dim=-1), F.normalize(pool(wanted), dim=-1)
+    told = {
         "align": away[mask].mean(),
-        "sentence": (1 - cosine).mean(),
+        "sentence": (1 - (said * meant).sum(-1)).mean(),
         "length": F.binary_cross_entropy_with_logits(real, mask.float()),
     }
+    if others is not None:
+        wrong = torch.cat([meant, others])
+        same = meant @ wrong.T > 1 - 1e-4  # the same text is no other
+        scores = (said @ wrong.T).masked_fill(same, -torch.inf)
+        right = (said * meant).sum(-1, keepdim=True)
+        scores = torch.cat([right, scores], -1)
+        told["which"] = F.cross_entropy(SHARP * scores, torch.zeros(len(said), dtype=torch.long))
+        told["right"] = (scores.argmax(-1) == 0).float().mean().detach()
+    return told
 
 
 @torch.no_grad()
@@ -155,7 +169,7 @@ class Texts:
     """Text states of what is to be heard, cut to the projector's positions; each text is read once."""
 
     def __init__(self, queries: int) -> None:
-        self.queries, self.encoder = queries, SentenceEncoder()
+        self.queries, self.encoder = queries, SentenceEncoder(queries + 1)
         self.known: dict[str, Condition] = {}
 
     def __call__(self, texts: Sequence[str]) -> Condition:
@@ -163,7 +177,7 @@ class Texts:
             if text not in self.known:
                 read = self.encoder.tokens([text])
                 if int(read.mask.sum()) > self.queries:
-                    raise ConfigError(f"'{text}' has {int(read.mask.sum())} tokens, and 'queries' is {self.queries}; make it larger")
+                    raise ConfigError(f"'{text}' has more than {self.queries} tokens, and 'queries' is {self.queries}; make it larger")
                 self.known[text] = Condition("t5", read.states[:, : self.queries], read.mask[:, : self.queries])
         rows = [self.known[text] for text in texts]
         return Condition("t5", torch.cat([r.states for r in rows]), torch.cat([r.mask for r in rows]))
@@ -196,13 +210,13 @@ def heard_clips(folder: Path | None, each: int, on_log: Log) -> dict[str, Tensor
 
 
 def starting_weights(model: SignalLM, names: Sequence[str], vectors: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a linear map that carries vectors of names [N, D] to the mean embedding of the names' tokens.
+    """Weight and bias of a linear map that carries media [N, D] to the mean embedding of the tokens of their ``names``.
 
     Where training begins: a picture then already looks a little like its name. Ridge regression (training.bridge).
     """
     table = model.lm.token_embd.weight.float()
-    wanted = torch.stack([table[torch.tensor(model.ids(" " + name))].mean(0) for name in names])
-    x = torch.from_numpy(vectors)
+    known = {name: table[torch.tensor(model.ids(" " + name))].mean(0) for name in set(names)}
+    wanted, x = torch.stack([known[name] for name in names]), torch.from_numpy(vectors)
     weight = ridge(x, wanted).weight.T
     return weight, wanted.mean(0) - weight @ x.mean(0)
 
@@ -315,14 +329,19 @@ class SignalTraining:
     def _untrained(self) -> SignalLM:
         torch.manual_seed(0)
         model = SignalLM(build(self.config.cache), stored_tokenizer(self.config.cache), self.size)
-        names = ImageLabeller().names
-        weight, bias = starting_weights(model, [name.split(",")[0] for name in names], self._labels[0])
-        for linear in model.inputs.values():
-            assert isinstance(linear, nn.Linear)
-            linear.weight.data.copy_(weight)
-            linear.bias.data.copy_(bias)
         model.labels.copy_(torch.from_numpy(self._labels[0]))
         return model
+
+    @torch.no_grad()
+    def _begin_inputs(self, model: SignalLM) -> None:
+        """Pictures and sounds begin as the mean embedding of what they sound like."""
+        draw = np.random.default_rng(len(STAGES))
+        drawn = [self.school.medium(draw) for _ in range(MEDIA_FITTED)]
+        weight, bias = starting_weights(model, [plain(name) for name, _ in drawn], np.stack([v for _, (_, v) in drawn]))
+        for linear in model.inputs.values():
+            assert isinstance(linear, nn.Linear)
+            linear.weight.copy_(weight)
+            linear.bias.copy_(bias)
 
     def _adapt(self, model: SignalLM) -> None:
         """Adapters on the attention of the layers below the routed one: the others do not change what is heard."""
@@ -367,6 +386,8 @@ class SignalTraining:
     def _train(self, stage: str) -> None:
         model = self._untrained()
         model.requires_grad_(False)
+        if stage == "input" and not (self.folder(stage) / "state.pt").exists():
+            self._begin_inputs(model)
         if stage == "instruct":
             for earlier in ("input", "output"):
                 averaged(self.folder(earlier), self._modules(model, PARTS[earlier]), "signal")
@@ -374,6 +395,7 @@ class SignalTraining:
         config, school, top = self._section(stage), self.school, model.lm.shape.layers
         draws = {"input": school.encoding, "output": school.decoding, "instruct": school.instruction}[stage]
         texts = Texts(self.size.queries)
+        others = F.normalize(pool(texts([plain(name) for name in phrases()])), dim=-1)
         diffusion = self._diffusion if config.diffusion else None
 
         def drawn(number: int) -> Batch:
@@ -383,17 +405,18 @@ class SignalTraining:
         def loss(number: int) -> dict[str, Tensor]:
             batch = drawn(number)
             routed = model.routed(model.embedded(batch.ids, batch.media))
-            spoken = max(1, int(len(routed) * config.spoken))
-            states = model.normed(model.through(routed[:spoken], self.size.layer, top))
-            values = {"language": language_loss(model, states, batch.targets[:spoken])}
-            total = values["language"]
+            values, total = dict[str, Tensor](), routed.new_zeros((), dtype=torch.float32)
+            if number % config.spoken_every == 0:
+                spoken = max(1, int(len(routed) * config.spoken))
+                states = model.normed(model.through(routed[:spoken], self.size.layer, top))
+                total = values["language"] = language_loss(model, states, batch.targets[:spoken])
             if batch.heard:
                 made, real = model.output(batch.signalled(routed), model.signals.expand(len(batch.heard), -1, -1))
                 assert real is not None
                 wanted = texts(batch.heard)
-                aligned = alignment_loss(made, real, wanted)
+                aligned = alignment_loss(made, real, wanted, others)
                 values |= aligned
-                total = total + 2 * aligned["align"] + 2 * aligned["sentence"] + 0.3 * aligned["length"]
+                total = total + 2 * aligned["align"] + 2 * aligned["sentence"] + 0.3 * aligned["length"] + aligned["which"]
                 if diffusion is not None and (denoising := diffusion(made, batch.heard, wanted, number)) is not None:
                     values["diffusion"] = denoising
                     total = total + config.diffusion * denoising
@@ -406,5 +429,5 @@ class SignalTraining:
             left = begin(model.output, read, texts([text for b in first for text in b.heard]))
             self.on_log(f"{stage}: begun with {len(read)} lessons in closed form, {left:.3f} of the variance left")
         modules = self._modules(model, PARTS[stage]).requires_grad_(True)
-        groups = [{"params": list(modules.parameters())}]
+        groups = [{"params": list(part.parameters()), "pace": PACE.get(name, 1.0)} for name, part in modules.items()]
         train(nn.ModuleDict({"signal": modules}), loss, self._loop(stage), self.folder(stage), groups=groups)

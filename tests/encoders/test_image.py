@@ -10,6 +10,7 @@ import torch
 
 from encoders.clap import image_vector
 from encoders.image import ImageLabeller, prepare
+from encoders.sights import heard_as, silent
 from encoders.text import SentenceEncoder
 from media.image import load_image
 
@@ -77,3 +78,23 @@ def test_prepare_takes_the_middle_at_the_networks_scale() -> None:
 def test_what_is_no_frame_is_named(wrong: np.ndarray) -> None:
     with pytest.raises(ValueError, match="uint8"):
         prepare(wrong)
+
+
+# -- what is heard -----------------------------------------------------------------------------------------------------
+def test_what_sounds_is_added_up_and_what_is_silent_says_nothing(images: ImageLabeller, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {name.split(",")[0]: k for k, name in enumerate(images.names)}
+    assert len(known) > 990
+    shown = {"tick": 0.3, "tabby": 0.25, "tiger cat": 0.2, "bow tie": 0.1, "dingo": 0.06, "analog clock": 0.05, "grand piano": 0.04}
+    p = np.zeros(1000, np.float32)
+    p[[known[name] for name in shown]] = list(shown.values())
+    monkeypatch.setattr(images, "probabilities", lambda frames: p)
+    heard = images.heard([])
+    assert [words for words, share in heard if share] == ["cat", "wolf", "clock", "grand piano"]
+    assert dict(heard)["cat"] == pytest.approx(0.45)
+
+
+def test_a_crane_is_a_bird_or_a_machine_by_its_number(images: ImageLabeller) -> None:
+    words = heard_as([name.split(",")[0] for name in images.names])
+    assert images.names[134].startswith("crane") and images.names[517].startswith("crane")
+    assert words[134] != "machine" and words[517] == "machine"
+    assert not set(silent()) & {k for k, said in enumerate(words) if said is not None}
