@@ -1,6 +1,6 @@
 """What is heard where something is seen: which ImageNet labels show the source of which sound.
 
-The names of the labels alone do not say it: a tick is no clock, a dingo does not ding, and a bow tie is drawn by no archer. ``sights.txt``
+The names of the labels alone do not say it: a tick is no clock, a dingo does not ding, a bow tie is drawn by no archer. ``sights.txt``
 was written by hand from the labels' meanings. Knows labels' numbers and names of sounds; no vectors, no pixels.
 """
 

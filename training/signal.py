@@ -10,7 +10,6 @@ The language model, the encoders and the U-Net stay as they are. Losses are thos
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -37,8 +36,9 @@ from training.bridge import ridge
 from training.captions import phrases
 from training.data import SAMPLE_RATE, SAMPLES, SECONDS, recordings, split_of
 from training.lessons import Lesson, School, plain
-from training.loop import Log, Loop, averaged, check_same, finished, quiet, save_whole, settings_of, train
+from training.loop import Log, Loop, averaged, save_whole, train
 from training.sights import Sights
+from training.staged import Staged
 from training.synthesis import CLASSES
 
 IGNORED = -100  # a token that is read and not learned
@@ -224,18 +224,16 @@ def starting_weights(model: SignalLM, names: Sequence[str], vectors: np.ndarray)
 # -- the stages --------------------------------------------------------------------------------------------------------
 
 
-class SignalTraining:
-    """One recipe: its stages, each in a folder of its own under ``work``, and the checkpoint that they end with."""
+@dataclass
+class SignalTraining(Staged[SignalConfig]):
+    """The three stages of one recipe, and the checkpoint that they end with."""
 
-    def __init__(
-        self,
-        config: SignalConfig,
-        resume: bool = False,
-        on_log: Log = quiet,
-        on_progress: Callable[[str, float], None] = lambda stage, share: None,
-    ) -> None:
-        self.config, self.resume, self.on_log, self.on_progress = config, resume, on_log, on_progress
-        self.size = SignalSize(**config.model.model_dump())
+    needs = NEEDS
+    prefix = "signal-"
+
+    @property
+    def size(self) -> SignalSize:
+        return SignalSize(**self.config.model.model_dump())
 
     def run(self, stage: str) -> dict[str, Any]:
         """Train ``input``, ``output`` or ``instruct``; ``all`` trains what is missing of the three and writes the checkpoint.
@@ -244,14 +242,12 @@ class SignalTraining:
             ConfigError: a stage that is needed is missing, or a state of other settings lies there.
         """
         stages = [stage] if stage != "all" else list(STAGES)
-        self._check(stages)
-        for name in stages:
-            if not finished(self.folder(name)):
-                self._train(name)
-        told = {name: json.loads((self.folder(name) / "done.json").read_text()) for name in stages}
+        self.check(stages)
+        self.check_states(stages)
+        told = {"stages": self.train_missing(stages), "work": str(self.work)}
         if stage == "all":
             self.export()
-        return {"stages": told, "work": str(self.work)} | ({"checkpoint": str(self.out)} if stage == "all" else {})
+        return told | ({"checkpoint": str(self.out)} if stage == "all" else {})
 
     def export(self) -> None:
         """``config.json`` and, last, ``model.safetensors``."""
@@ -260,43 +256,9 @@ class SignalTraining:
         write_whole(self.out / "config.json", config_of(self.size, recipe=self.config.name).encode())
         write_whole(self.out / "model.safetensors", save(model.trained()))
 
-    def _check(self, stages: Sequence[str]) -> None:
-        for stage in stages:
-            if (self.folder(stage) / "state.pt").exists():
-                if not self.resume:
-                    raise ConfigError(f"{self.folder(stage)} holds a state already: go on with --resume, or give another --work folder")
-                check_same(self.folder(stage), settings_of(self._loop(stage)))
-            missing = [need for need in NEEDS[stage] if need not in stages and not finished(self.folder(need))]
-            if missing:
-                raise ConfigError(
-                    f"'signal-{stage}' needs 'signal-{missing[0]}', which {self.work} does not hold; "
-                    f"'loa train signal-{missing[0]}' makes it"
-                )
-        if self.config.recordings is not None and not self.config.recordings.is_dir():
-            raise ConfigError(
-                f"no folder {self.config.recordings}; 'python -m training.recordings {self.config.recordings}' fetches them"
-            )
-
-    @property
-    def work(self) -> Path:
-        assert self.config.work is not None
-        return self.config.work
-
-    @property
-    def out(self) -> Path:
-        assert self.config.out is not None
-        return self.config.out
-
-    def folder(self, stage: str) -> Path:
-        return self.work / f"signal-{stage}"
-
-    def _section(self, stage: str) -> SignalStage:
-        section: SignalStage = getattr(self.config, stage)
-        return section
-
-    def _loop(self, stage: str) -> Loop[SignalStage]:
+    def loop(self, stage: str) -> Loop[SignalStage]:
         about: dict[str, object] = {"stage": stage, "model": self.config.model.model_dump(), "clips": self.config.clips}
-        return Loop(self._section(stage), about, self.on_log, partial(self.on_progress, stage))
+        return Loop(self.section(stage), about, self.on_log, partial(self.on_progress, stage))
 
     # -- parts ---------------------------------------------------------------------------------------------------------
     @cached_property
@@ -383,7 +345,7 @@ class SignalTraining:
         return loss
 
     # -- training ------------------------------------------------------------------------------------------------------
-    def _train(self, stage: str) -> None:
+    def train(self, stage: str) -> None:
         model = self._untrained()
         model.requires_grad_(False)
         if stage == "input" and not (self.folder(stage) / "state.pt").exists():
@@ -392,7 +354,7 @@ class SignalTraining:
             for earlier in ("input", "output"):
                 averaged(self.folder(earlier), self._modules(model, PARTS[earlier]), "signal")
             self._adapt(model)
-        config, school, top = self._section(stage), self.school, model.lm.shape.layers
+        config, school, top = self.section(stage), self.school, model.lm.shape.layers
         draws = {"input": school.encoding, "output": school.decoding, "instruct": school.instruction}[stage]
         texts = Texts(self.size.queries)
         others = F.normalize(pool(texts([plain(name) for name in phrases()])), dim=-1)
@@ -430,4 +392,4 @@ class SignalTraining:
             self.on_log(f"{stage}: begun with {len(read)} lessons in closed form, {left:.3f} of the variance left")
         modules = self._modules(model, PARTS[stage]).requires_grad_(True)
         groups = [{"params": list(part.parameters()), "pace": PACE.get(name, 1.0)} for name, part in modules.items()]
-        train(nn.ModuleDict({"signal": modules}), loss, self._loop(stage), self.folder(stage), groups=groups)
+        train(nn.ModuleDict({"signal": modules}), loss, self.loop(stage), self.folder(stage), groups=groups)

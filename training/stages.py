@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from diffusers import AudioLDM2UNet2DConditionModel, AutoencoderKL
 from torch import Tensor, nn
 
 from configs.registry import ConfigError
-from configs.schema import STAGES, LoopConfig, TrainConfig, parse
+from configs.schema import STAGES, TrainConfig, parse
 from encoders.audiomae import AudioMae, AudioMaeConfig
 from encoders.clap import Anchors, AudioTower
 from encoders.loa import LoaWriter
@@ -34,7 +34,8 @@ from training.diffusion import Estimate, from_v, guided, sample_ddim
 from training.export import check_replaceable, export
 from training.joint import train_joint
 from training.latent import build_scheduler, build_unet, encode_latents, train_unet, without_envelope, written_loas
-from training.loop import Log, Loop, Sampler, averaged, check_same, finished, quiet, room_named, save_whole, settings_of
+from training.loop import Loop, Sampler, averaged, quiet, room_named, save_whole
+from training.staged import Staged
 from training.towers import build_anchors, extract_features, train_tower
 from training.translator import CaptionBank, build_writer, extract_loa, moved, train_writer
 from training.vocoder import build_vocoder, train_vocoder
@@ -52,23 +53,13 @@ NEEDS: dict[str, tuple[str, ...]] = {
 WORDS = 384  # numbers of one word of the sentence encoder
 MEL = (512, 64)  # frames and bins of a clip
 PICTURED = 4  # clips or captions in a sheet of spectrograms
-OnProgress = Callable[[str, float], None]
 
 
 @dataclass
-class Recipe:
-    """All stages over one folder of clips and one folder of work.
+class Recipe(Staged[TrainConfig]):
+    """All stages over one folder of clips and one folder of work."""
 
-    Args:
-        config: its folders are named (``TrainConfig.placed``).
-        resume: go on where a killed run stopped; without it an existing state is refused.
-        on_progress: called with a stage and the share of it that is done.
-    """
-
-    config: TrainConfig
-    resume: bool = False
-    on_log: Log = quiet
-    on_progress: OnProgress = lambda stage, share: None
+    needs = NEEDS
 
     def __post_init__(self) -> None:
         self.state = PartialState(cpu=self.config.device == "cpu")
@@ -86,20 +77,17 @@ class Recipe:
             ConfigError: the stage cannot be trained as asked; nothing was written.
             OutOfRoom: the disk is full; what was there is whole.
         """
-        stages = [s for s in STAGES if self._section(s) is not None] if stage == "all" else [stage]
+        stages = [s for s in STAGES if self.section(s) is not None] if stage == "all" else [stage]
         with room_named(self.work):
-            self._check(stages)
+            self.check(stages)
             if stage == "all":
                 check_replaceable(self.out)
             self._make_missing_clips()
-            self._check_states(stages)
+            self.check_states(stages)
             self._say_what_is_missing()
-            for name in stages:
-                if not finished(self.folder(name)):
-                    getattr(self, "_train_" + name)()
+            done = self.train_missing(stages)
             if stage == "all":
                 self.export()
-        done = {name: json.loads((self.folder(name) / "done.json").read_text()) for name in stages}
         told = {"config": self.config.name, "work": str(self.work), "skipped_clips": self.skipped, "stages": done}
         return told | ({"checkpoint": str(self.out)} if stage == "all" else {})
 
@@ -121,7 +109,7 @@ class Recipe:
         self.state.wait_for_everyone()
 
     # -- what must hold -----------------------------------------------------------------------------------------------
-    def _check(self, stages: list[str]) -> None:
+    def check(self, stages: Sequence[str]) -> None:
         parse(self.config.checkpoint, LoaConfig, f"the recipe '{self.config.name}', 'checkpoint'")
         for field, start in (("vae.start", self.config.vae.start), ("latent.start", self.config.latent.start)):
             if start is not None and not (start / "config.json").is_file():
@@ -129,30 +117,11 @@ class Recipe:
         for reason in _misfits(self.config):
             if set(stages) - {"vae", "vocoder"}:
                 raise ConfigError(f"the recipe '{self.config.name}' cannot be trained on these clips: {reason}")
-        for stage in stages:
-            if self._section(stage) is None:
-                raise ConfigError(f"the recipe '{self.config.name}' has no stage '{stage}'; add the section '{stage}:' to it")
-            if (self.folder(stage) / "state.pt").exists() and not self.resume:
-                raise ConfigError(f"{self.folder(stage)} holds a state already: go on with --resume, or give another --work folder")
-            missing = [need for need in NEEDS[stage] if need not in stages and not finished(self.folder(need))]
-            if missing:
-                raise ConfigError(f"'{stage}' needs '{missing[0]}', which {self.work} does not hold; 'loa train {missing[0]}' makes it")
-        source = self.config.recordings
-        if source is not None and not source.is_dir():
-            raise ConfigError(f"no folder {source}; 'python -m training.recordings {source}' fetches the recordings")
-        if source is None and not all((self.data / f"{part}.json").is_file() for part in ("proc", "rec_train")):
+        super().check(stages)
+        if self.config.recordings is None and not all((self.data / f"{part}.json").is_file() for part in ("proc", "rec_train")):
             raise ConfigError(
                 f"no clips in {self.data}; --recordings DIR makes them, of what 'python -m training.recordings DIR' fetched"
             )
-
-    def _check_states(self, stages: list[str]) -> None:
-        for stage in stages:
-            if (self.folder(stage) / "state.pt").exists():
-                check_same(self.folder(stage), settings_of(self._loop(stage)))
-
-    def _section(self, stage: str) -> LoopConfig | None:
-        section: LoopConfig | None = getattr(self.config, stage)
-        return section
 
     @cached_property
     def skipped(self) -> int:
@@ -169,19 +138,6 @@ class Recipe:
     def data(self) -> Path:
         assert self.config.data is not None
         return self.config.data
-
-    @property
-    def work(self) -> Path:
-        assert self.config.work is not None
-        return self.config.work
-
-    @property
-    def out(self) -> Path:
-        assert self.config.out is not None
-        return self.config.out
-
-    def folder(self, stage: str) -> Path:
-        return self.work / stage
 
     def _make_missing_clips(self) -> None:
         with self.state.main_process_first():
@@ -211,9 +167,9 @@ class Recipe:
         names = json.dumps([[source.labels, source.share] for source in self.clips.sources])
         return hashlib.sha256(names.encode()).hexdigest()[:16]
 
-    def _loop(self, stage: str, sample: Sampler | None = None) -> Loop[Any]:
+    def loop(self, stage: str, sample: Sampler | None = None) -> Loop[Any]:
         about: dict[str, object] = {"stage": stage, "clips": self._clips_hash}
-        return Loop(self._section(stage), about, self.on_log, partial(self.on_progress, stage), sample)
+        return Loop(self.section(stage), about, self.on_log, partial(self.on_progress, stage), sample)
 
     def _kept(self, path: Path, make: Callable[[], Any]) -> Any:
         """What ``make`` gives, made once by one process. It lies in the folder of the stage it comes from and goes with it."""
@@ -285,35 +241,38 @@ class Recipe:
         return dict(zip(drawn, self._kept(self.folder("vae") / "decoded.pt", make).numpy(), strict=True))
 
     # -- the stages ---------------------------------------------------------------------------------------------------
+    def train(self, stage: str) -> None:
+        getattr(self, "_train_" + stage)()
+
     def _train_vae(self) -> None:
         mels, shares = [source.mel for source in self.clips.sources], [source.share for source in self.clips.sources]
-        train_vae(mels, shares, self.folder("vae"), self._loop("vae", self._reconstructions))
+        train_vae(mels, shares, self.folder("vae"), self.loop("vae", self._reconstructions))
 
     def _train_audiomae(self) -> None:
-        train_audiomae(self.clips, self.folder("audiomae"), self._loop("audiomae"))
+        train_audiomae(self.clips, self.folder("audiomae"), self.loop("audiomae"))
 
     def _train_translator(self) -> None:
-        train_writer(self.clips, self.loas(), self.bank, self.folder("translator"), self._loop("translator"))
+        train_writer(self.clips, self.loas(), self.bank, self.folder("translator"), self.loop("translator"))
 
     def _train_tower(self) -> None:
         clips, mae = self.clips.of_classes(), self.audiomae().to(self.state.device)
         features = [extract_features(mae, source.mel) for source in clips.sources]
-        train_tower(clips, features, self.anchors, self.folder("tower"), self._loop("tower"))
+        train_tower(clips, features, self.anchors, self.folder("tower"), self.loop("tower"))
 
     def _train_latent(self) -> None:
         start = self.config.latent.start
         known = None if start is None else without_envelope(AudioLDM2UNet2DConditionModel.from_pretrained(start).float())
         writer, vae = self.translator(), self.vae()
-        loop = self._loop("latent", lambda modules: self._made(modules["unet"], writer, vae))
+        loop = self.loop("latent", lambda modules: self._made(modules["unet"], writer, vae))
         train_unet(self.clips, self.latents(), self.loas(), self.bank, self.written(), self.folder("latent"), loop, start=known)
 
     def _train_joint(self) -> None:
         vae = self.vae()
-        loop = self._loop("joint", lambda modules: self._made(modules["unet"], modules["writer"], vae))
+        loop = self.loop("joint", lambda modules: self._made(modules["unet"], modules["writer"], vae))
         train_joint(self.unet(), self.translator(), self.clips, self.latents(), self.loas(), self.bank, self.folder("joint"), loop)
 
     def _train_vocoder(self) -> None:
-        train_vocoder(self.clips, self.decoded(), self.folder("vocoder"), self._loop("vocoder"))
+        train_vocoder(self.clips, self.decoded(), self.folder("vocoder"), self.loop("vocoder"))
 
     # -- pictures -----------------------------------------------------------------------------------------------------
     def _reconstructions(self, modules: nn.ModuleDict) -> list[np.ndarray]:

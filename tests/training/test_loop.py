@@ -257,6 +257,17 @@ def test_groups_are_clipped_apart(tmp_path: Path) -> None:
     assert torch.equal(moved(1.0, "small"), moved(1e6, "large"))
 
 
+def test_a_group_goes_at_its_own_pace(tmp_path: Path) -> None:
+    modules = nn.ModuleDict({"a": nn.Linear(1, 1, bias=False), "b": nn.Linear(1, 1, bias=False)})
+    for module in modules.values():
+        nn.init.ones_(module.weight)
+    config = LoopConfig(steps=1, lr=0.1, warmup_steps=1, weight_decay=0)
+    groups = [{"params": list(modules["a"].parameters())}, {"params": list(modules["b"].parameters()), "pace": 0.25}]
+    one = torch.ones(1, 1)
+    train(modules, lambda step: {"loss": sum(module(one).sum() for module in modules.values())}, Loop(config), tmp_path, groups=groups)
+    assert modules["a"].weight.item() == pytest.approx(0.9) and modules["b"].weight.item() == pytest.approx(0.975)
+
+
 def test_a_picture_every_so_many_steps_of_what_the_stage_shows(tmp_path: Path) -> None:
     modules, modes = network(), list[bool]()
 

@@ -21,7 +21,7 @@ from training.captions import phrases
 from training.lessons import Lesson, School
 from training.scenes import held_out
 from training.sights import Sights
-from training.signal import IGNORED, SignalTraining, alignment_loss, batch_of, begin, language_loss
+from training.signal import IGNORED, SHARP, SignalTraining, alignment_loss, batch_of, begin, language_loss
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +126,17 @@ def test_alignment_is_the_distance_over_real_positions_in_their_own_length() -> 
     assert same["align"] == 0 and float(same["sentence"]) < 1e-6 and float(same["length"]) < 1e-3
     made = wanted.states + torch.tensor([[[0.0, 5.0], [0.0, 0.0], [90.0, 90.0]]])
     assert float(alignment_loss(made, torch.zeros(1, 3), wanted)["align"]) == pytest.approx(0.5)  # (5/5 + 0) / 2; the last is not real
+
+
+def test_which_text_is_meant_is_told_from_the_others_and_from_the_other_rows() -> None:
+    axes = torch.eye(4)
+    wanted = Condition("t5", axes[:2, None], torch.ones(2, 1, dtype=torch.bool))
+    told = alignment_loss(axes[[0, 2], None] * 3, torch.ones(2, 1), wanted, axes[1:])  # the second says the third text
+    assert float(told["right"]) == 0.5
+    # Row 0: itself at 1; the other row, that row's text again and two others at 0. Row 1: itself at 0, a wrong one at 1.
+    first = -torch.tensor([SHARP, 0, 0, 0, 0]).log_softmax(0)[0]
+    second = -torch.tensor([0, 0, SHARP, 0]).log_softmax(0)[0]
+    torch.testing.assert_close(told["which"], (first + second) / 2)
 
 
 def test_training_begins_at_the_map_that_a_linear_world_has() -> None:
