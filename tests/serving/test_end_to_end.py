@@ -59,9 +59,9 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> Days:
             "loa": ("generate", "rain", *rain, "--loa-out", "rain.loa", "-o", "rain.wav", "--json"),
             "words": ("generate", "--transcript", "Good morning, everybody.", "-o", "hello.wav", "--json"),
             "picture": ("chat", "Make the sound of this picture", "--attach", PICTURE, "--json"),
-            "turn": ("chat", "a dog barks, 1 second", "--thread", "t1", "--json"),
         },
     )
+    first["turn"] = loa("chat", "--thread", "t1", "--json", stdin="a dog barks, 1 second\n/quit\n")
     changed = bytearray((loa.folder / "a.wav").read_bytes())
     changed[changed.index(b"data") + 5000] ^= 0x40
     (loa.folder / "changed.wav").write_bytes(changed)
@@ -176,8 +176,8 @@ def test_a_motion_that_does_not_move_is_refused_before_torch(days: Days) -> None
     assert still.code == 2 and "does not move" in still.stderr and not (days.folder / "d.wav").exists() and not still.heavy
 
 
-def test_a_conversation_from_stdin_answers_line_by_line(loa: Loa):
-    ran = loa("chat", "--json", stdin="a dog barks, 1 second\n/quit\n")
+def test_a_conversation_from_stdin_answers_line_by_line(days: Days):
+    ran = days.first["turn"]
     assert ran.code == 0, ran.stderr
     (answer,) = [json.loads(line) for line in ran.stdout.splitlines()]
     assert len(answer["media"]) == 1
