@@ -158,7 +158,11 @@ class _Voice:
         stream.codec_context.open(strict=False)
         self._stream, self._size = stream, stream.codec_context.frame_size or 1024
         self._reader = Reader(stem_blocks(sound, rate))
-        self._start, self._at, self.samples = start, 0, round(seconds * rate)
+        self._start, self.samples = start, round(seconds * rate)
+        # An MP4's edit list says to the sample where the sound begins, but decoders play its last frame whole. So what is missing to
+        # a whole frame lies before the beginning, where the encoder's own delay is left out as well.
+        whole = container.format.name in ("mp4", "mov") and start == 0
+        self._at = -(-self.samples % self._size) if whole else 0
 
     def until(self, time: float) -> None:
         """Encode until ``time`` (seconds of the container's clock) is reached, or the sound's end."""
@@ -166,7 +170,8 @@ class _Voice:
 
         while self._at < self.samples and self._start + self._at / self._rate < time:
             count = min(self._size, self.samples - self._at)
-            block = self._reader.take(count)
+            before = min(max(-self._at, 0), count)
+            block = np.pad(self._reader.take(count - before), ((0, 0), (before, 0)))
             if len(block) != self._channels:
                 block = np.repeat(block[:1], self._channels, axis=0)
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=self._layout)
