@@ -41,16 +41,20 @@ class Moved:
 STILL = Moved(np.zeros((0, 2), int), np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0), np.zeros(0, bool))
 
 
-def follow(before: np.ndarray, now: np.ndarray, after: np.ndarray) -> Moved:
-    """Where the things in ``now`` came from and where they went; all three [H, W] float32, 0..255."""
+def follow(before: np.ndarray, now: np.ndarray, after: np.ndarray, far: tuple[int, int] = (FAR, FAR)) -> Moved:
+    """Where the things in ``now`` came from and where they went; all three [H, W] float32, 0..255.
+
+    Args:
+        far: pixels, even, that a thing may have come and may go.
+    """
     stirred = np.maximum(np.abs(now - before), np.abs(after - now))
     weight = np.clip((stirred - STIR) / (2 * STIR), 0.0, 1.0)
     place, mass = _busiest(weight)
     if len(place) == 0:
         return STILL
     before, now, after = (_soft(picture) for picture in (before, now, after))
-    come, misfit_before = _displaced(now, before, weight, place)
-    gone, misfit_after = _displaced(now, after, weight, place)
+    come, misfit_before = _displaced(now, before, weight, place, far[0])
+    gone, misfit_after = _displaced(now, after, weight, place, far[1])
     return Moved(place, -come, gone, mass, (misfit_before < FIT) & (misfit_after < FIT))
 
 
@@ -67,14 +71,14 @@ def _busiest(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([y.ravel()[found], x.ravel()[found]], 1), mass.ravel()[found]
 
 
-def _displaced(now: np.ndarray, other: np.ndarray, weight: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _displaced(now: np.ndarray, other: np.ndarray, weight: np.ndarray, place: np.ndarray, far: int) -> tuple[np.ndarray, np.ndarray]:
     """Displacement [N, 2] of each patch into ``other``, to fractions of a pixel, and its misfit [N] (0 perfect, 1 a flat grey).
 
     Weighted squared differences: all displacements at half the size, the neighbours of the best one at full size, then a parabola.
     """
     small, smaller, light = _halved(now), _halved(other), _halved(weight)
-    cost, _ = _costs(small, smaller, light, place // 2, np.zeros_like(place), PATCH // 2, FAR // 2, 2 * LAZY)
-    rough = 2 * (_lowest(cost) - FAR // 2)
+    cost, _ = _costs(small, smaller, light, place // 2, np.zeros_like(place), PATCH // 2, far // 2, 2 * LAZY)
+    rough = 2 * (_lowest(cost) - far // 2)
     cost, misfit = _costs(now, other, weight, place, rough, PATCH, 2, LAZY)
     best = _lowest(cost)
     index = np.arange(len(place))

@@ -6,6 +6,7 @@ few numbers stay, so that memory does not grow with length.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,14 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from media.motion import STILL, Moved, blow, flash, follow, renewal, turn_at
+from media.motion import FAR, STILL, Moved, blow, flash, follow, renewal, turn_at
 from media.refs import MediaError, MediaTooLarge, UnreadableMedia, shown
 
 SIDE = 96  # pixels of the longer side that is looked at
 RATE = 25.0  # Hz of the motion curve
 NOISE = 3.0  # grey levels that a pixel changes without moving
 SPAN = 1 / 33  # seconds; movement is followed over at least as long, so that 60 frames a second look like 30
-BLOW = 30.0  # pixels a second that a thing must lose at once: half the picture's longer side
+LATE = 0.05  # seconds; pictures further apart are not left out between
+BLOW = 25.0  # pixels a second that a thing must lose at once: a quarter of the picture's longer side
+HARD = 90.0  # a blow of so much has a strength of 0.63
 OVER = 3.5  # and how many times the usual loss
 AROUND = 1.0  # seconds before and after in which it is usual
 FLASH = 12.0  # grey levels, mean over a patch
@@ -91,17 +94,22 @@ def watch(path: Path, on_progress: Callable[[float], None] = lambda _: None, can
     return Timeline(seconds, info.fps, cuts, motion, RATE, onsets)
 
 
+def _far(seconds: float) -> int:
+    """Pixels that a thing is followed over: at ordinary rates ``FAR``, more where pictures are further apart."""
+    return min(max(FAR, 2 * math.ceil(FAR / 2 * 25 * seconds)), 2 * FAR)
+
+
 @dataclass
 class Struck:
-    """A thing that lost speed at ``time``, ``lasts`` seconds before the next picture. All else in pixels a second: the ``loss``, and
-    how far its movement changed one picture ``before``, ``now``, and in the two pictures ``after``."""
+    """A thing that lost speed at ``time``, ``lasts`` seconds before the next picture. ``loss`` in pixels a second; then how far its
+    movement changed one picture ``before``, ``now``, and in the two pictures ``after``, each with the seconds that it took."""
 
     time: float
     lasts: float
     loss: float
-    before: float
-    now: float
-    after: list[float] = field(default_factory=list)
+    before: tuple[float, float]
+    now: tuple[float, float]
+    after: list[tuple[float, float]] = field(default_factory=list)
 
 
 class Eye:
@@ -116,6 +124,7 @@ class Eye:
         self._recent: deque[tuple[float, np.ndarray]] = deque()
         self._open: list[tuple[int, np.ndarray]] = []  # candidates of cuts: their index, and the picture before
         self._pair: list[tuple[float, np.ndarray]] = []  # the last two pictures whose movement is followed
+        self._left: tuple[float, np.ndarray] | None = None  # the last picture that came too soon to be followed
         self._before: tuple[Moved, float] = (STILL, 1.0)  # what moved in the picture before, and how long it had taken to come
         self._blows: list[Struck] = []
         self._pending: list[tuple[Struck, np.ndarray, np.ndarray]] = []  # the last ones, where the thing is now and its way to there
@@ -141,16 +150,25 @@ class Eye:
         self._follow(time, now[0])
 
     def _follow(self, time: float, now: np.ndarray) -> None:
+        """Take a picture, or leave it where pictures come fast; one that was left is taken after all where the next one comes late."""
         if self._pair and time - self._pair[-1][0] < SPAN - 1e-3:
+            self._left = (time, now)
             return
+        if self._left is not None and time - self._pair[-1][0] > LATE:
+            self._take(*self._left)
+        self._left = None
+        self._take(time, now)
+
+    def _take(self, time: float, now: np.ndarray) -> None:
         if len(self._pair) == 2:
             (first, before), (middle, between) = self._pair
             lasted, lasts = middle - first, time - middle
-            moved = follow(before, between, now)
+            moved = follow(before, between, now, (_far(lasted), _far(lasts)))
             self._look_back(moved, lasted, lasts)
+            took = (self._before[1] + lasted) / 2
             found = blow(*self._before, moved, lasted, lasts)
             if found is not None:
-                struck = Struck(middle, lasts, found.loss, found.before, found.turn)
+                struck = Struck(middle, lasts, found.loss, (found.before, took), (found.turn, (lasted + lasts) / 2))
                 self._blows.append(struck)
                 self._pending.append((struck, found.goes_to, found.gone))
             self._before = (moved, lasted)
@@ -164,7 +182,7 @@ class Eye:
             if seen is None and not struck.after:
                 struck.loss = 0.0
             elif seen is not None:
-                struck.after.append(seen[0])
+                struck.after.append((seen[0], (lasted + lasts) / 2))
                 if len(struck.after) < 2:
                     still.append((struck, *seen[1:]))
         self._pending = still
@@ -226,12 +244,13 @@ def blows(struck: list[Struck]) -> list[Onset]:
     found = []
     times, losses = np.array([one.time for one in struck]), np.array([one.loss for one in struck])
     for one in struck:
-        after, later = (*one.after, 0.0, 0.0)[:2]
-        score = min(one.now + after - 2 * max(0.7 * one.before, later), 2 * one.loss)
+        (before, took), (now, long), (after, longer), (later, last) = one.before, one.now, *(*one.after, (0.0, 1.0), (0.0, 1.0))[:2]
+        steady = max(0.7 * before / took, later / last)  # a second, as gravity
+        score = min(now + after - steady * (long + (longer if one.after else long)), 2 * one.loss)
         near = slice(*np.searchsorted(times, (one.time - AROUND, one.time + AROUND)))
         if score > BLOW and score > OVER * np.median(losses[near]):
-            share = after / (one.now + after)
-            found.append(Onset(one.time + share * one.lasts, float(1 - np.exp(-score / (3 * BLOW)))))
+            share = after / (now + after)
+            found.append(Onset(one.time + share * one.lasts, float(1 - np.exp(-score / HARD))))
     return found
 
 

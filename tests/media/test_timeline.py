@@ -79,7 +79,10 @@ def test_blows_stand_out_of_what_goes_on_around_them() -> None:
     """Ten blows among small losses all count, one in four pictures (drumming); where all else loses a third as much none does."""
 
     def losing(usual: float) -> list[Struck]:
-        return [Struck(k / 25, 0.04, *((70.0, 0.0, 70.0) if k % 4 == 2 else (usual, 0.0, usual)), [0.0, 0.0]) for k in range(40)]
+        return [
+            Struck(k / 25, 0.04, loss, (0.0, 0.04), (loss, 0.04), [(0.0, 0.04)] * 2)
+            for k, loss in enumerate([usual, usual, 70.0, usual] * 10)
+        ]
 
     assert [onset.time for onset in blows(losing(8.0))] == pytest.approx([(4 * k + 2) / 25 for k in range(10)])
     assert blows(losing(25.0)) == []
