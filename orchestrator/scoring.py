@@ -7,9 +7,10 @@ At most one batch of sounds is in memory, however long the video is.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from generators.base import Cancelled, Generated, GenerationRequest, MediaRef, OnProgress, Progress, canonical_json
 from media.audio import Audio, read_audio
+from media.loudness import LoudnessMeter
 from media.refs import write_whole
 from media.stems import Clip, lay, power_fade
 from media.takes import Take, cut_take
@@ -28,6 +30,7 @@ CLIPPED = 0.01  # share of samples at full scale from which a sound counts as cl
 LEAST_CLEAR_DB = 6.0  # by how much an event stands out of what was before it
 CLEARLY = 0.33  # likeness to a known sound from which a piece is no music; measured: pieces reach 0.30, sounds 0.20 to 0.38
 SOFTEST_DB = -12.0  # gain of the weakest event
+MOST_RAISED_DB = 30.0  # gain of a tape; what is quieter than that is not there
 HELD = 4  # sounds that are kept decoded while stems are written
 
 Kind = Literal["sound", "music", "speech"]
@@ -305,7 +308,13 @@ def write_stem(plan: Plan, layer: Layer, score: Score, hands: Hands, path: Path)
 
 
 def _bed(plan: Plan, layer: Layer, sound: Callable[[int, int], Audio], rate: int) -> Iterator[Clip]:
-    """Pieces of tapes; where a tape is in several spans, neighbours crossfade over all that they share."""
+    """Pieces of tapes, each brought to its loudness; neighbouring spans of a tape crossfade over all that they share."""
+
+    @cache
+    def gain(tape: int) -> float:
+        each = plan.tapes[tape]
+        return gain_to(each.lufs, (sound(tape, index).samples for index in range(len(each.spans))), rate)
+
     pieces = []
     for laid in plan.laid:
         tape = plan.tapes[laid.tape]
@@ -324,7 +333,22 @@ def _bed(plan: Plan, layer: Layer, sound: Callable[[int, int], Audio], rate: int
         out = span.start + span.seconds - spans[index + 1].start if index + 1 < len(spans) else 0.0
         weights = power_fade(cut.shape[1], laid.first - begin, laid.last - begin, laid.fade_in, laid.fade_out, rate)
         weights = weights * power_fade(cut.shape[1], span.start - begin, span.start + span.seconds - begin, into, out, rate)
-        yield Clip(round(at * rate), (cut * weights).astype(np.float32))
+        if laid.levels:
+            moments, levels = zip(*laid.levels, strict=True)
+            weights = weights * 10 ** (np.interp(at + np.arange(cut.shape[1]) / rate, moments, levels) / 20)
+        yield Clip(round(at * rate), (cut * weights * gain(laid.tape)).astype(np.float32))
+
+
+def gain_to(lufs: float | None, sounds: Iterable[np.ndarray], rate: int) -> float:
+    """The factor that brings sounds [C, n], heard one after the other, to a loudness; quiet parts do not count (BS.1770-4's gates)."""
+    if lufs is None:
+        return 1.0
+    meter: LoudnessMeter | None = None
+    for samples in sounds:
+        meter = meter or LoudnessMeter(rate, len(samples))
+        meter.add(samples)
+    heard = meter.lufs() if meter else -math.inf
+    return 10 ** (min(lufs - heard, MOST_RAISED_DB) / 20) if math.isfinite(heard) else 1.0
 
 
 def _events(plan: Plan, sound: Callable[[int, int], Audio], rate: int) -> Iterator[Clip]:

@@ -39,6 +39,12 @@ PULSE = 0.25  # seconds in which the drawn loudness of a take falls to 1/e
 TAKES = {True: 8, False: 4}  # different takes of a place, with and without an envelope; then they come round again
 CURVE_HZ = {"ambience": 10.0, "foley": 100.0, "music": 10.0}
 REST, SWING = 0.72, 0.28  # of a bed's loudness curve (50 dB from 0 to 1): 14 dB between stillness and the strongest motion
+# Loudness in LUFS: every tape is brought to its own, so that a ticking clock beside a motorcycle is still heard. What the picture shows
+# comes before music; where nothing is recognised the wind claims nothing and music leads. A strong event has -15 dBFS for 50 ms.
+BED, UNSURE_BED = -30.0, -36.0
+UNDER, ASKED_UNDER = -12.0, -6.0  # music against a bed that tells something: of itself, and where somebody asked for that music
+LEADS = 6.0  # music against a bed that tells nothing
+SWELL = 0.6  # seconds around a cut in which music goes from one to the other
 STILL = 0.03  # standard deviation of the motion under which it drives nothing
 
 # Sounds that begin with a stroke; the others are states, and an impact in their scene sounds as an impact.
@@ -164,6 +170,7 @@ class Tape(_Value):
     spans: tuple[Span, ...]
     curve: tuple[float, ...] = ()
     curve_hz: float = 10.0
+    lufs: float | None = None  # what it is brought to; None: as it comes
     takes: tuple[float, ...] = ()  # foley: where in every span an event is drawn; empty: wherever the backend puts its one
 
 
@@ -176,6 +183,7 @@ class Laid(_Value):
     at: float
     fade_in: float
     fade_out: float
+    levels: tuple[tuple[float, float], ...] = ()  # (seconds of the video, dB), straight between; empty: 0 dB
 
 
 class Event(_Value):
@@ -368,8 +376,16 @@ class _Draft:
             sight = self.seen[index]
             words = self.wishes.ambience or sight.sound or NEUTRAL
             curve = self._motion(laid, at) if _STEADY.search(words) else None
-            self._tape("ambience", f"place {place}", words, at, sight if sight.sound else None, curve)
+            tells = self._tells(self.scenes[index])
+            self._tape(
+                "ambience", f"place {place}", words, at, sight if sight.sound else None, curve, lufs=BED if tells else UNSURE_BED
+            )
             self.laid += laid
+
+    def _tells(self, scene: Scene) -> bool:
+        """Whether a scene's bed sounds like something: its place was recognised, or somebody said what is heard."""
+        first = next(each for each in self.scenes if each.place == scene.place)
+        return bool(self.wishes.ambience) or first.sure
 
     def _shortest(self, moment: float) -> float:
         """Half the shorter of the scenes that meet at a cut: a fade may not reach beyond it."""
@@ -437,12 +453,22 @@ class _Draft:
         """One piece: the same words throughout, in sections that begin at cuts; its pace follows the picture's motion."""
         starts = sections_of([scene.start for scene in self.scenes], self.timeline.seconds)
         ends = [*starts[1:], self.timeline.seconds]
+        beds = "ambience" in self.wishes.layers and "ambience" in self.makers
+        under = ASKED_UNDER if self.wishes.music else UNDER
+        up = UNSURE_BED + LEADS - BED - under
+        levels = swells([(scene.start, 0.0 if self._tells(scene) else up) for scene in self.scenes]) if beds else ()
         for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
             last = number == len(starts) - 1
             tail = 0.0 if last else min(SECTION_TAIL, self.timeline.seconds - end)
             tape = len(self.tapes)
             self._tape(
-                "music", f"section {number}", music_words(self.wishes.music, self._pace(start, end)), end - start + tail, None, None
+                "music",
+                f"section {number}",
+                music_words(self.wishes.music, self._pace(start, end)),
+                end - start + tail,
+                None,
+                None,
+                lufs=BED + under,
             )
             self.laid.append(
                 Laid(
@@ -452,6 +478,7 @@ class _Draft:
                     at=start,
                     fade_in=EDGE_FADE,
                     fade_out=tail or min(1.0, (end - start) / 4),
+                    levels=levels,
                 )
             )
 
@@ -474,6 +501,7 @@ class _Draft:
         *,
         count: int = 0,
         takes: tuple[float, ...] = (),
+        lufs: float | None = None,
     ) -> None:
         """Add a tape. ``count``: that many separate spans of ``seconds`` (takes) instead of one sound in overlapping spans."""
         maker = self.makers[layer]
@@ -495,6 +523,7 @@ class _Draft:
                 ),
                 curve=tuple(round(float(value), 3) for value in curve) if curve is not None and can.envelope else (),
                 curve_hz=CURVE_HZ[layer],
+                lufs=lufs,
                 takes=takes,
             )
         )
@@ -523,6 +552,24 @@ def sections_of(starts: Sequence[float], seconds: float, least: float = SECTION)
         if start - chosen[-1] >= least and seconds - start >= least:
             chosen.append(start)
     return chosen
+
+
+def swells(wanted: Sequence[tuple[float, float]], ramp: float = SWELL) -> tuple[tuple[float, float], ...]:
+    """(seconds, dB) of the corners of a level that is ``wanted`` from each moment on, with ramps in the middle of which it changes.
+
+    >>> swells([(0.0, 0.0), (4.0, 6.0), (9.0, 6.0)])
+    ((0.0, 0.0), (3.7, 0.0), (4.3, 6.0))
+    >>> swells([(0.0, 6.0)])
+    ((0.0, 6.0),)
+    """
+    corners = [wanted[0]]
+    for index in range(1, len(wanted)):
+        (start, before), (moment, level) = wanted[index - 1], wanted[index]
+        if level != before:
+            following = wanted[index + 1][0] if index + 1 < len(wanted) else moment + ramp
+            half = min(ramp, moment - start, following - moment) / 2
+            corners += [(round(moment - half, 6), before), (round(moment + half, 6), level)]
+    return tuple(corners)
 
 
 def music_words(wanted: str, pace: float) -> str:

@@ -51,7 +51,6 @@ READ = (*SUFFIXES, ".m4v")
 MARK = ".soundtrack"  # before the suffix of what we write
 ORIGINALS = ("keep", "duck", "drop")
 LUFS = (-60.0, 0.0)
-LEVELS_DB: dict[Layer, float] = {"ambience": -30.0, "music": -36.0}  # RMS of the loud part; a strong event has -15 dBFS for 50 ms
 FRAMES = 3  # of a scene, for what is in it
 PICTURE = 512  # pixels of the longer side of what a backend sees of a scene
 MIMES = {"video/mp4": ".mp4", "video/quicktime": ".mov", "video/x-matroska": ".mkv", "video/webm": ".webm"}
@@ -228,14 +227,14 @@ class Studio:
         score = make(planned, self, ledger, rerolls=wanted.rerolls, on_progress=self._steps("making"), cancelled=self.cancelled)
         tell = self._stage("mixing")
         with self._workplace(video, planned, wanted) as work:
-            stems: list[tuple[Layer, Path, float]] = []
+            stems: list[tuple[Layer, Path]] = []
             for layer in planned.layers():
                 self._check()
                 path = work / f"{layer}.wav"
                 write_stem(planned, layer, score, self, path)
-                stems.append((layer, path, round(LEVELS_DB[layer] - loud_db(path), 2) if layer in LEVELS_DB else 0.0))
+                stems.append((layer, path))
             tell(0.3)
-            foley = dict((layer, path) for layer, path, _ in stems).get("foley")
+            foley = dict(stems).get("foley")
             sound = stem_onsets(foley, audio_onsets) if foley else []
             visual = [onset.time for onset in timeline.onsets]
             synced = report(timeline.scenes, visual, sound)
@@ -244,7 +243,7 @@ class Studio:
             self._check()
             tell(0.5)
             mixed = mix(
-                [Stem(path=path, gain_db=gain) for _, path, gain in stems],
+                [Stem(path=path) for _, path in stems],
                 work / "mix.wav",
                 seconds=timeline.seconds,
                 original=video if keeps else None,
@@ -267,9 +266,9 @@ class Studio:
             "scenes": [_scene_json(planned, index, sync) for index, sync in enumerate(synced)],
             "lufs": _number(mixed.lufs),
             "true_peak_db": _number(mixed.true_peak_db),
-            "stems": [{"layer": layer, "path": kept.get(layer), "gain_db": gain} for layer, _, gain in stems],
+            "stems": [{"layer": layer, "path": kept.get(layer)} for layer, _ in stems],
             "plot": kept.get("plot"),
-            "layers": [layer for layer, _, _ in stems],
+            "layers": [layer for layer, _ in stems],
             "speech": [[round(a, 3), round(b, 3)] for a, b in speech],
             "verdicts": [verdict.model_dump(mode="json") for verdict in score.verdicts],
             "backend": {layer: tape.maker for tape in planned.tapes for layer in (tape.layer,)},
@@ -400,7 +399,7 @@ class Studio:
 
     def _hand_over(
         self,
-        stems: Sequence[tuple[Layer, Path, float]],
+        stems: Sequence[tuple[Layer, Path]],
         wanted: Asked,
         output: Path,
         timeline: Timeline,
@@ -421,9 +420,9 @@ class Studio:
             visual,
             sound,
             # the lane below the motion carries what is heard
-            [(layer, path) for layer, path, _ in sorted(stems, key=lambda stem: stem[0] != "foley")],
+            sorted(stems, key=lambda stem: stem[0] != "foley"),
         )
-        for layer, path, _ in stems:
+        for layer, path in stems:
             target = wanted.stems / f"{name}.{layer}.wav"
             deliver(path, target)
             kept[layer] = str(target.absolute())
@@ -551,19 +550,6 @@ def has_sound(video: Path) -> bool:
     from media.video import probe
 
     return probe(video).has_audio
-
-
-def loud_db(path: Path) -> float:
-    """RMS in dBFS of the part of a sound file that is not far (20 dB) below its loudest 100 ms; read block by block."""
-    import soundfile
-
-    powers = []
-    with soundfile.SoundFile(path) as file:
-        for block in file.blocks(file.samplerate // 10, dtype="float32", always_2d=True):
-            powers.append(float(np.mean(block.astype(np.float64) ** 2)))
-    power = np.asarray(powers)
-    loud = power[power >= power.max(initial=0.0) * 0.01]
-    return float(10 * np.log10(max(loud.mean() if len(loud) else 0.0, 1e-10)))
 
 
 def png(frame: np.ndarray) -> bytes:

@@ -22,7 +22,7 @@ from typing import Any
 
 import av
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from configs.schema import AppConfig
 from evaluation.judge import SHIPPED, Judge
@@ -99,34 +99,35 @@ def toys(count: int) -> list[tuple[str, Shots, float]]:
     return found
 
 
-def film_of_pictures(path: Path, files: Sequence[str], seconds: float = 3.0, side: int = 224) -> Path:
+def film_of_pictures(path: Path, files: Sequence[str], seconds: float = 3.0, side: int = 224, mirrored: bool = False) -> Path:
     """A cut sequence of pictures, each slowly moved over."""
     shots = []
     for file in files:
         image = Image.open(DATA / "pictures" / file).convert("RGB").resize((side + 32, side + 32))
+        image = ImageOps.mirror(image) if mirrored else image
         for step in range(round(seconds * 8)):
             left = round(32 * step / (seconds * 8))
             shots.append((np.asarray(image.crop((left, 16, left + side, 16 + side))), 1 / 8))
     return clip(path, shots, fps=8)
 
 
-def scenes(work: Path, films: int, layers: str = "ambience,foley,music") -> dict[str, Any]:
+def scenes(work: Path, films: int, first: int = 0, layers: str = "ambience,foley,music") -> dict[str, Any]:
     """Whether judge J1 hears in each scene's part of the finished track what its picture shows, among its five first guesses."""
     judge = Judge.load(SHIPPED)
     studio = Studio(build(AppConfig(home=work / "home")))
     named = [picture for picture in PICTURES if picture.labels]
     rows = []
-    for film in range(films):
+    for film in range(first, first + films):
         order = [named[k] for k in np.random.default_rng(film).permutation(len(named))]
-        video = film_of_pictures(work / f"film{film}.mp4", [picture.file for picture in order])
+        video = film_of_pictures(work / f"film{film}.mp4", [picture.file for picture in order], mirrored=bool(film % 2))
         told = studio.make(video, work / f"film{film}.out.mp4", asked(layers, seed=film, stems=work / "stems")).facts
         bed = next(stem["path"] for stem in told["stems"] if stem["layer"] == "ambience")
         tracks = {"track": read_audio(work / f"film{film}.out.mp4", mono=True), "bed": read_audio(Path(bed))}
         for picture, scene in zip(order, told["scenes"], strict=True):
             row: dict[str, Any] = {"film": film, "picture": picture.file, "prompt": scene["prompt"]}
             for name, sound in tracks.items():
-                first, last = (round(scene[key] * sound.sample_rate) for key in ("start", "end"))
-                heard_as = judge.listen([Audio(sound.samples[:, first:last], sound.sample_rate)])[0]
+                begin, end = (round(scene[key] * sound.sample_rate) for key in ("start", "end"))
+                heard_as = judge.listen([Audio(sound.samples[:, begin:end], sound.sample_rate)])[0]
                 row[name] = [judge.labels.names[k] for k in np.argsort(-heard_as)[:5]]
                 row[f"{name}_right"] = bool(set(row[name]) & set(picture.labels))
             rows.append(row)
@@ -222,6 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("onsets", "scenes", "kills", "memory"))
     parser.add_argument("-n", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="The first film's number, which is its seed.")
     parser.add_argument("--work", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -229,7 +231,7 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         told = {
             "onsets": lambda: onsets(work, toys(given.n)),
-            "scenes": lambda: scenes(work, given.n),
+            "scenes": lambda: scenes(work, given.n, given.first),
             "kills": lambda: kills(work, given.n),
             "memory": lambda: memory(work),
         }[given.what]()

@@ -60,6 +60,7 @@ class Toy:
 
     store: MediaStore
     spoiled: Callable[[GenerationRequest], str] = lambda request: ""
+    quiet: Callable[[GenerationRequest], float] = lambda request: 1.0
     made: list[GenerationRequest] = field(default_factory=list)
     kinds: dict[Path, str] = field(default_factory=dict)
     batches: list[tuple[int, int]] = field(default_factory=list)
@@ -96,6 +97,7 @@ class Toy:
             noise *= 0.001 + sum(np.where(time >= t, np.exp(-np.maximum(time - t, 0) / 0.05), 0) for t in at)
         if self.spoiled(request) == "silent":
             noise *= 0
+        noise *= self.quiet(request)
         sound = Audio(noise[None].clip(-1, 1).astype(np.float32), RATE)
         media = self.store.put_audio(sound)
         self.kinds[self.store.path(media)] = self.spoiled(request)

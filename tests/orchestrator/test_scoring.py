@@ -11,9 +11,10 @@ import pytest
 import soundfile
 
 from generators.base import Cancelled, GenerationRequest, Progress
+from media.loudness import LoudnessMeter
 from media.refs import MediaStore
 from orchestrator.scoring import Ledger, Score, make, write_stem
-from orchestrator.soundtrack import Plan, plan
+from orchestrator.soundtrack import ASKED_UNDER, BED, LEADS, UNDER, UNSURE_BED, Plan, Seen, plan
 from tests.orchestrator.film import HERE, RATE, THERE, Film, Flash, Toy, makers, seen
 
 ONSETS = (0.5, 1.25, 1.5, 3.04, 5.5)
@@ -80,6 +81,26 @@ def test_a_long_bed_has_no_hole_and_no_bump_where_spans_meet(tmp_path: Path) -> 
     assert len(made.tapes[0].spans) == 12
     level = 10 * np.log10((samples[RATE:-RATE].reshape(-1, RATE // 4) ** 2).mean(1))
     assert np.ptp(level) < 1.0  # decibels: white noise of one level, spans with seeds of their own
+
+
+def loudness(samples: np.ndarray) -> float:
+    meter = LoudnessMeter(RATE, 1)
+    meter.add(samples[None])
+    return meter.lufs()
+
+
+@pytest.mark.parametrize(("prompt", "under"), [("", UNDER), ("calm piano", ASKED_UNDER)])
+def test_beds_are_equally_loud_and_music_stays_under_those_that_tell_something(tmp_path: Path, prompt: str, under: float) -> None:
+    """Three scenes: a quiet clock, a loud engine, and something unknown, whose bed gives way to the music."""
+    hands = toy(tmp_path, quiet=lambda request: 0.01 if "clock" in request.prompt else 1.0)
+    sights = [Seen((), "clock", HERE), Seen((), "engine", THERE), Seen((), None, None)]
+    made = plan(Film(24.0, cuts=(8.0, 16.0)), sights, makers(), prompt=prompt, layers=["ambience", "music"])
+    score = make(made, hands, ledger(tmp_path, hands))
+    bed, music = (stem(made, layer, score, hands, tmp_path) for layer in ("ambience", "music"))
+    parts = [slice(round((start + 0.5) * RATE), round((start + 7.4) * RATE)) for start in (0, 8, 16)]
+    assert [loudness(bed[part]) for part in parts] == pytest.approx([BED, BED, UNSURE_BED], abs=0.7)
+    over = UNSURE_BED - BED + LEADS
+    assert [loudness(music[part]) - BED for part in parts] == pytest.approx([under, under, over], abs=0.7)
 
 
 def test_what_fails_its_check_is_rolled_again_with_another_seed(tmp_path: Path) -> None:
