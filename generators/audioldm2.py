@@ -32,6 +32,7 @@ from generators.base import (
 from generators.checkpoint import empty, part_shapes
 from generators.editing import KINDS, check_edit
 from generators.phonemes import END_ID, lacking
+from generators.rhythms import Rhythms
 from generators.scene import RULES, Layer, arranged, plan
 from media.audio import Audio, fit_length, read_audio, resample
 from media.mel import MelSpec, log_mel
@@ -80,6 +81,7 @@ class LoaConfig(BaseModel):
     eta: float = Field(default=0.0, ge=0, le=1)  # share of fresh noise in DDIM's steps
     candidates: int = Field(default=1, ge=1, le=16)  # made and ranked where a request asks for no number of its own, nor fewer steps
     scenes: bool = False  # words about time and place are planned (generators.scene) instead of left to the network
+    rhythms: bool = False  # a prompt that says nothing of time is given a loudness curve of its sound (generators.rhythms)
     sizes: dict[str, dict[str, Any]] = Field(default_factory=dict)  # of a ``.pth`` whose parts are not as large as the public ones
     anchor_cosine: float | None = Field(default=None, ge=0, le=1)  # nano: how near a known phrase must be to be said beside the prompt
     head: Literal["vocoder", "griffin_lim"] = "vocoder"  # what turns the mel into sound
@@ -251,7 +253,8 @@ class AudioLDM2(Backend):
     def _readers(self) -> tuple[str, ...]:
         """Folders that words, pictures and sounds are read with."""
         spoken = self.original is not None and self.config.reads == "phonemes"  # its symbols are ours
-        return tuple(part for part in READERS[self.config.encoders] if not (spoken and part == "tokenizer_2"))
+        extra = ("rhythms",) if self.config.rhythms else ()
+        return tuple(part for part in (*READERS[self.config.encoders], *extra) if not (spoken and part == "tokenizer_2"))
 
     @property
     def _phonemizes(self) -> bool:
@@ -491,7 +494,8 @@ class AudioLDM2(Backend):
             shape = (self._unet.config.out_channels, self._latent_frames(request.seconds), bins)
             control = None
             if self.config.envelope:
-                curve = None if planned is None else torch.from_numpy(planned)
+                drawn = self._rhythm(request) if planned is None and request.envelope is None else planned
+                curve = None if drawn is None else torch.from_numpy(drawn)
                 if request.envelope is not None:
                     curve = read_envelope(self.store, request.envelope, self._mel_frames(request.seconds))
                 control = envelope_channels(curve, shape[1], bins, self._down)
@@ -539,6 +543,18 @@ class AudioLDM2(Backend):
         if steered or not self.config.scenes:
             return [Layer(request.prompt, 0.0, request.seconds, request.seconds)]
         return plan(request.prompt, request.seconds, self._conditioner.layers, self._conditioner.differ)
+
+    @cached_property
+    def _rhythms(self) -> Rhythms | None:
+        return Rhythms.read(self.folder / "rhythms" / "curves.safetensors") if self.config.rhythms else None
+
+    def _rhythm(self, request: GenerationRequest) -> np.ndarray | None:
+        """The loudness curve of the one known sound that is asked for; None for what brings its own time, music and the unknown."""
+        timed = request.loa or request.edit or any(ref.kind in ("audio", "condition") for ref in request.media)
+        if self._rhythms is None or timed or bool(request.prompt) == bool(request.media):
+            return None
+        name = self._conditioner.one_sound(request)
+        return self._rhythms.curve(name, request.seconds, request.seed) if name else None
 
     @staticmethod
     def _alone(request: GenerationRequest, layer: Layer, number: int, of: int) -> GenerationRequest:

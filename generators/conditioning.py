@@ -66,6 +66,9 @@ class Conditioner(Protocol):
     def differ(self, parts: Sequence[str]) -> bool:
         """Whether parts mean sounds of different kinds: "idling, then revving up" is one engine."""
 
+    def one_sound(self, request: GenerationRequest) -> str | None:
+        """The name of the one known sound that words, or a picture without words, ask for; None where it is none or several."""
+
 
 class NanoConditioner:
     """Text, pictures, video and sound for ``nano``: one small sentence encoder in the place of CLAP and of FLAN-T5.
@@ -194,6 +197,14 @@ class NanoConditioner:
         return (
             len({anchors.meant(vector)[0] or part for vector, part in zip(self._text.sentences(list(parts)), parts, strict=True)}) > 1
         )
+
+    def one_sound(self, request: GenerationRequest) -> str | None:
+        anchors, prompt = self._labeller.anchors, request.prompt
+        parts = self._sounds(prompt) if prompt else [words for ref in request.media if (words := self.understand(ref)) is not None]
+        if len(parts) != 1 or anchors is None or self._anchor_cosine is None:
+            return None
+        name, cosine = anchors.meant(self._text.sentences(parts)[0])
+        return name if name and (cosine >= self._anchor_cosine or says(parts[0], name)) else None
 
     def _meant(self, part: str) -> str | None:
         """The known sound that a part of a prompt means in words of its own; None where it is named already, or none is near.
@@ -325,6 +336,9 @@ class HubConditioner:
 
     def differ(self, parts: Sequence[str]) -> bool:
         return True
+
+    def one_sound(self, request: GenerationRequest) -> str | None:
+        return None
 
     @torch.no_grad()
     def scores(self, sounds: Sequence[Audio], known: Conditions) -> list[float]:

@@ -18,7 +18,7 @@ import numpy as np
 from media.audio import Audio
 from media.mel import MelSpec, log_mel
 
-RULES = 3  # counts up with every change of what a prompt becomes: a fingerprint names it
+RULES = 4  # counts up with every change of what a prompt becomes: a fingerprint names it
 CURVE_RATE = 100  # points of a loudness curve a second
 MOST_LAYERS = 4  # what says more is left to the network in one piece
 WHOLE = 5.12  # seconds: shorter layers are cut out of a sound of this length

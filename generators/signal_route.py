@@ -44,6 +44,9 @@ class SignalConditioner(NanoConditioner):
         text = self.text_of(self.signals(request.prompt, media))
         return self._written(text), text, request.prompt
 
+    def one_sound(self, request: GenerationRequest) -> str | None:
+        return None if request.media else super().one_sound(request)  # nothing is called by its name on the way
+
     def signals(self, words: str, media: list[Medium]) -> Tensor:
         """Hidden states [1, 8, W] of the signal tokens: all that the generator gets to know of words and media."""
         assert self.model is not None

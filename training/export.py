@@ -16,6 +16,7 @@ from configs.registry import ConfigError
 from encoders.audiomae import AudioMae, save_audiomae
 from encoders.clap import Anchors, AudioTower
 from encoders.loa import LoaWriter
+from generators.rhythms import Rhythms
 from training.latent import build_scheduler
 
 # What diffusers' pipeline loader would find; the encoders are nano's own (loa.json).
@@ -42,6 +43,7 @@ def export(
     audiomae: AudioMae,
     tower: AudioTower,
     anchors: Anchors,
+    rhythms: Rhythms | None,
     loa: dict[str, Any],
     card: Callable[[Path], None],
 ) -> None:
@@ -64,6 +66,8 @@ def export(
     (part / "audio_tower").mkdir()
     save_file({k: v.half().contiguous() for k, v in tower.state_dict().items()}, part / "audio_tower" / "model.safetensors")
     anchors.write(part / "anchors")
+    if rhythms is not None:
+        rhythms.write(part / "rhythms" / "curves.safetensors")
     (part / "loa.json").write_text(json.dumps(loa, indent=1) + "\n")
     (part / "model_index.json").write_text(json.dumps(MODEL_INDEX, indent=1) + "\n")
     for config in part.glob("*/config.json"):  # diffusers notes where a part was read from, which is nobody's business

@@ -35,6 +35,7 @@ from training.export import check_replaceable, export
 from training.joint import train_joint
 from training.latent import build_scheduler, build_unet, encode_latents, train_unet, without_envelope, written_loas
 from training.loop import Loop, Sampler, averaged, quiet, room_named, save_whole
+from training.rhythms import collect
 from training.staged import Staged
 from training.towers import build_anchors, extract_features, train_tower
 from training.translator import CaptionBank, build_writer, extract_loa, moved, train_writer
@@ -100,6 +101,7 @@ class Recipe(Staged[TrainConfig]):
             "writer": self.translator(joint),
             "tower": self.tower(),
             "anchors": self.anchors,
+            "rhythms": collect(self.clips) if self.config.checkpoint.get("rhythms") else None,
             "unet": self.unet(joint),
             "vocoder": self.vocoder(),
         }

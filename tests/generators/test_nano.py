@@ -11,7 +11,7 @@ from generators.base import GenerationRequest
 from generators.conditioning import WEAK, parts_of
 from generators.scene import arranged, plan
 from media.audio import Audio, read_audio
-from media.mel import MelSpec, log_mel
+from media.mel import MelSpec, log_mel, loudness_curve
 from media.refs import MediaStore
 
 PICTURES = Path(__file__).parents[1] / "data" / "pictures"
@@ -76,6 +76,26 @@ def test_a_tempo_that_is_said_is_the_tempo_that_is_heard(nano: AudioLDM2) -> Non
         made = _made(nano, prompt=f"knocking on a door at {bpm} bpm")
         heard = probes.tempo(log_mel(made.samples[0], MelSpec()))
         assert heard is not None and abs(heard - bpm) < 0.04 * bpm
+
+
+def test_one_known_sound_is_given_a_rhythm_and_what_brings_its_own_time_or_is_unknown_is_not(nano: AudioLDM2) -> None:
+    def rhythm(prompt: str, **more: object) -> np.ndarray | None:
+        return nano._rhythm(GenerationRequest(**({"prompt": prompt, "seconds": 5.12} | more)))
+
+    barks = rhythm("a spaniel yaps at the postman")
+    assert barks is not None and np.array_equal(barks, nano._rhythms.curve("dog", 5.12, 0)) and barks.min() < 0.3 < 0.8 < barks.max()
+    for other in ("xqzv 7731 blorptang", "a sad violin melody", "a man speaking", "a dog barks while rain falls"):
+        assert rhythm(other) is None
+    cat = nano.store.put_file(PICTURES / "chelsea.jpg")
+    pictured = rhythm("", media=(cat,))
+    assert pictured is not None and np.array_equal(pictured, nano._rhythms.curve("cat", 5.12, 0))
+    assert rhythm("a dog barks", media=(cat,)) is None  # whose rhythm would it be?
+
+
+def test_a_rhythm_is_heard(nano: AudioLDM2) -> None:
+    made = _made(nano, prompt="a dog barks", steps=6, seed=3)
+    curve = nano._rhythm(GenerationRequest(prompt="a dog barks", seconds=5.12, seed=3))
+    assert probes.correlation(curve, loudness_curve(log_mel(made.samples[0], MelSpec()))) > 0.7
 
 
 def test_two_sounds_of_a_prompt_are_two_layers_each_as_if_alone(nano: AudioLDM2) -> None:

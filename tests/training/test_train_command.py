@@ -23,7 +23,8 @@ from configs.registry import ConfigError
 from configs.schema import STAGES, LoopConfig, TrainConfig, train_config
 from generators.audioldm2 import AudioLDM2
 from generators.base import GenerationRequest
-from media.mel import MelSpec, log_mel
+from generators.rhythms import Rhythms
+from media.mel import MelSpec, log_mel, loudness_curve
 from media.refs import MediaStore
 from serving import cli
 from training import data as training_data
@@ -184,6 +185,16 @@ def test_the_checkpoint_loads_and_sounds(trained: Recipe, tmp_path: Path) -> Non
     made = backend.generate([GenerationRequest(prompt="rain", seconds=1.0, seed=1)])[0]
     assert made.seconds == 1.0 and made.sample_rate == 16_000
     assert not made.guard.silent
+
+
+def test_the_checkpoint_keeps_the_curves_of_its_clips(trained: Recipe) -> None:
+    kept = Rhythms.read(trained.out / "rhythms" / "curves.safetensors")
+    source = trained.clips.sources[0]
+    name = trained.clips.classes[source.labels[0]][0]
+    own = kept.levels[list(kept.rows[name])] / 15
+    curves = np.stack([loudness_curve(np.asarray(mel, np.float32)).reshape(256, 2).mean(1) for mel in source.mel])
+    assert own.shape == (6, 256) and np.abs(own - curves).max() <= 0.5 / 15 + 1e-6
+    assert set(kept.rows) == {said[0] for said in trained.clips.classes.values()}
 
 
 def test_the_card_tells_recipe_data_and_licences(trained: Recipe) -> None:
