@@ -26,11 +26,12 @@ from typing import Any
 
 import numpy as np
 
+from configs.registry import ConfigError
 from media.audio import read_audio
 from media.mel import MelSpec, log_mel
 from media.refs import MediaError
 from training.captions import captions_of
-from training.music import Player, music
+from training.music import Player, check_music, music
 from training.scenes import Scene, counted, held_out, mixed, paced, placed, short_phrase
 from training.speech import Speaker, speech
 from training.synthesis import CLASSES
@@ -310,6 +311,11 @@ def main() -> int:
     parser.add_argument("--recordings", type=Path, required=True, help="what `python -m training.recordings` wrote")
     parser.add_argument("--soundfont", type=Path, help="MuseScore_General_Lite.sf3, for music")
     given = parser.parse_args()
+    if given.soundfont is not None:
+        try:
+            check_music(given.soundfont)
+        except ConfigError as error:
+            parser.error(str(error))
     make_clips(given.out, given.recordings, given.soundfont, partial(print, file=sys.stderr))
     return 0
 

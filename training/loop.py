@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -158,6 +159,14 @@ def save_whole(state: object, path: Path) -> None:
         raise
 
 
+def read_state(path: Path) -> dict[str, Any]:
+    """What ``save_whole`` wrote, on the processor. Raises ConfigError where it was damaged since."""
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (EOFError, RuntimeError, UnpicklingError) as error:
+        raise ConfigError(f"{path} is damaged ({type(error).__name__}); give another --work folder") from error
+
+
 def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with room_named(path):
@@ -172,7 +181,10 @@ def settings_of(loop: Loop[LoopConfig]) -> dict[str, Any]:
 
 def check_same(folder: Path, wanted: dict[str, Any]) -> None:
     """Raises ConfigError naming the first field of ``wanted`` in which the training in ``folder`` differs."""
-    recorded: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    try:
+        recorded: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder / 'config.json'} is damaged ({error}); give another --work folder") from error
     for key, (there, here) in _differences(recorded, wanted):
         raise ConfigError(
             f"{folder} was trained with other settings: '{key}' is {there} there and {here} here; give another --work folder"
@@ -264,7 +276,7 @@ class Training:
         save_whole({"ema": self.ema.shadow, "step": self.step, "spent": self.spent}, path)
 
     def restore(self, path: Path, device: torch.device) -> None:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        stored = read_state(path)
         self.modules.load_state_dict(stored.get("modules", stored["ema"]))
         if "optimizer" in stored:
             self.optimizer.load_state_dict(stored["optimizer"])
@@ -426,7 +438,7 @@ def fit(name: str, model: Module, loss: LossFn, loop: Loop[LoopConfig], folder: 
 
 def averaged(folder: Path, model: Module, name: str) -> Module:
     """The averaged weights that the training of ``name`` left in ``folder``, in ``model``."""
-    shadow = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)["ema"]
+    shadow = read_state(folder / "state.pt")["ema"]
     start = name + "."
     model.load_state_dict({key.removeprefix(start): value for key, value in shadow.items() if key.startswith(start)})
     return model.eval()

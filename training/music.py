@@ -9,12 +9,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soxr
 
+from configs.registry import ConfigError
 from training import synthesis as s
 from training.scenes import Scene
 from training.synthesis import Rng, Signal
@@ -120,6 +122,14 @@ def _drums(eighth: int) -> Iterator[tuple[int, int]]:
         yield KICK, 105
     if eighth % 4 == 2:
         yield SNARE, 95
+
+
+def check_music(soundfont: Path) -> None:
+    """Raises ConfigError where there can be no music from ``soundfont``: it is missing, or what renders it is."""
+    if not soundfont.is_file():
+        raise ConfigError(f"no soundfont at {soundfont}; the Debian package musescore-general-soundfont-small has one")
+    if find_spec("tinysoundfont") is None:
+        raise ConfigError("music needs the package tinysoundfont: pip install --no-deps tinysoundfont, or leave the soundfont out")
 
 
 class Player:

@@ -35,6 +35,7 @@ from training.export import check_replaceable, export
 from training.joint import train_joint
 from training.latent import build_scheduler, build_unet, encode_latents, train_unet, without_envelope, written_loas
 from training.loop import Loop, Sampler, averaged, quiet, room_named, save_whole
+from training.music import check_music
 from training.rhythms import collect
 from training.staged import Staged
 from training.towers import build_anchors, extract_features, train_tower
@@ -120,7 +121,10 @@ class Recipe(Staged[TrainConfig]):
             if set(stages) - {"vae", "vocoder"}:
                 raise ConfigError(f"the recipe '{self.config.name}' cannot be trained on these clips: {reason}")
         super().check(stages)
-        if self.config.recordings is None and not all((self.data / f"{part}.json").is_file() for part in ("proc", "rec_train")):
+        source, soundfont = self.config.recordings, self.config.soundfont
+        if source is not None and soundfont is not None and not (self.data / "labels.json").is_file():
+            check_music(soundfont)
+        if source is None and not all((self.data / f"{part}.json").is_file() for part in ("proc", "rec_train")):
             raise ConfigError(
                 f"no clips in {self.data}; --recordings DIR makes them, of what 'python -m training.recordings DIR' fetched"
             )

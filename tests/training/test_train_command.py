@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,6 +153,7 @@ def test_missing_clips_are_made_first_and_unreadable_recordings_counted(tmp_path
         (["joint", "--config", "nano-cpu"], "no stage 'joint'"),
         (["all", "--config", "tiny", "--data", "no/clips"], "no clips in"),
         (["all", "--config", "tiny", "--recordings", "no/recordings"], "python -m training.recordings"),
+        (["all", "--config", "tiny", "--recordings", ".", "--soundfont", "no.sf3"], "no such file: 'no.sf3'"),
         (["latent", "--config", "audioldm2"], "'audiomae.model.frames and bins' is (1024, 128), and (512, 64) would fit"),
     ],
 )
@@ -162,6 +164,17 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
     code, out, err = loa(capsys, *arguments)
     assert code == 2 and out == "" and words in err and len(err.splitlines()) == 1
     assert not (tmp_path / "home").exists()
+
+
+def test_music_that_nothing_can_play_is_refused_before_clips_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("training.music.find_spec", lambda name: None)
+    (tmp_path / "a.sf3").touch()
+    asked = ("all", "--config", "tiny", "--recordings", tmp_path, "--soundfont", tmp_path / "a.sf3", "--data", tmp_path / "clips")
+    code, _, err = loa(capsys, *asked, "--work", tmp_path / "work", "-o", tmp_path / "out")
+    assert code == 2 and "pip install --no-deps tinysoundfont" in err and len(err.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.sf3"]
 
 
 def test_a_stage_says_what_it_needs_first(tmp_path: Path, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -331,6 +344,18 @@ def test_a_full_disk_is_one_line(clips: Path, tmp_path: Path, capsys: pytest.Cap
     code, out, err = loa(capsys, "audiomae", "--config", "tiny", "--data", clips, "--work", tmp_path)
     assert code == 1 and out == "" and "no room to write" in err.splitlines()[-1] and "--resume" in err
     assert not (tmp_path / "audiomae" / "done.json").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "state.pt"])
+@pytest.mark.parametrize("left", [0, 40])
+def test_what_was_damaged_since_is_one_line(
+    trained: Recipe, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, left: int
+) -> None:
+    shutil.copytree(trained.folder("audiomae"), tmp_path / "audiomae")
+    (tmp_path / "audiomae" / "done.json").unlink()
+    (tmp_path / "audiomae" / name).write_bytes((tmp_path / "audiomae" / name).read_bytes()[:left])
+    code, _, err = loa(capsys, "audiomae", "--config", "tiny", "--data", clips, "--work", tmp_path, "--resume")
+    assert code == 2 and f"{name} is damaged" in err.splitlines()[-1] and "--work" in err
 
 
 def test_a_decoder_is_trained_on_under_the_latents_of_a_checkpoint(trained: Recipe, tmp_path: Path) -> None:
