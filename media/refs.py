@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -152,10 +153,11 @@ class MediaStore:
         return MediaRef(id=name, kind=kind, mime=mime)
 
 
-def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
+def write_whole(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
     """Write a file that appears whole or not at all: a temporary file beside it, flushed, then renamed.
 
     Args:
+        data: the content, or its pieces in order.
         mode: permissions, less the umask.
 
     Raises:
@@ -166,7 +168,7 @@ def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines((data,) if isinstance(data, bytes | bytearray | memoryview) else data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)

@@ -721,6 +721,10 @@ class RulesChatModel(BaseChatModel):
         """Tools are known by name; binding passes their schemas on, so that a missing one is never called."""
         return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
 
+    def prepare(self) -> None:
+        """Load what the first answer would have to wait for; may run beside anything else."""
+        self._encoder.sentences(["rain"])
+
     def _classify(self, text: str) -> tuple[str, float]:
         return self._intents.best(self._encoder.sentences([text])[0])
 

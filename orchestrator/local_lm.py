@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -16,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import numpy as np
 from langchain_core.messages import BaseMessage
 from pydantic import PrivateAttr
 
@@ -71,6 +73,10 @@ class LocalOptions(RulesOptions):
 class Decider(Protocol):
     """What decides and writes plans."""
 
+    def load(self) -> object:
+        """Get ready to; whoever does not call it waits at the first question."""
+        ...
+
     def shares(self, asked: str, tools: Sequence[str]) -> dict[str, float]:
         """How likely each of ``plan.decisions(tools)`` is for ``asked`` (``plan.question``); they sum to 1."""
         ...
@@ -81,30 +87,29 @@ class Decider(Protocol):
 
 
 class Writer:
-    """SmolLM2 as a ``Decider``. Loads the weights when first asked."""
+    """SmolLM2 as a ``Decider``. Loads the weights when first asked, or beforehand in ``load``."""
 
     def __init__(self, cache: Path | None, adapter: Path | None) -> None:
         self._cache, self._adapter = cache, adapter
         self._model: Llama | None = None
+        self._words: Any = None
         self._grammars: dict[str, Any] = {}
+        self._loading = threading.Lock()
 
-    def _load(self) -> Llama:
-        if self._model is not None:
+    def load(self) -> Llama:
+        """The weights; may be called by several threads at once."""
+        with self._loading:
+            if self._model is None:
+                from encoders.smollm import build, stored_tokenizer
+
+                self._tokenizer = stored_tokenizer(self._cache)
+                self._model = build(self._cache, adapter=self._adapter)
             return self._model
-        import llguidance
-
-        from encoders.smollm import END, build, stored_tokenizer
-
-        self._tokenizer = stored_tokenizer(self._cache)
-        self._model = build(self._cache, adapter=self._adapter)
-        self._llguidance, self._end = llguidance, END
-        self._words = llguidance.LLTokenizer(self._tokenizer.to_str(), eos_token=END)
-        return self._model
 
     def shares(self, asked: str, tools: Sequence[str]) -> dict[str, float]:
         import torch
 
-        model = self._load()
+        model = self.load()
         start = self._ids(dialogue(asked) + '{"tool":"')
         ways = {name: self._ids(dialogue(asked) + '{"tool":"' + name)[len(start) :] for name in decisions(tools)}
         shares: dict[str, float] = {}
@@ -128,29 +133,29 @@ class Writer:
     def plan(self, asked: str, tools: Sequence[str], fields: Sequence[str]) -> dict[str, Any]:
         """Greedy, token by token within the schema."""
         import torch
+        from llguidance import LLMatcher, LLTokenizer
 
-        model = self._load()
-        llguidance = self._llguidance
+        from encoders.smollm import END
+
+        model = self.load()
+        if self._words is None:
+            self._words = LLTokenizer(self._tokenizer.to_str(), eos_token=END)
         shape = json.dumps(schema(tools, fields))
         if shape not in self._grammars:
-            self._grammars[shape] = llguidance.LLMatcher.grammar_from_json_schema(shape)
-        matcher = llguidance.LLMatcher(self._words, self._grammars[shape])
+            self._grammars[shape] = LLMatcher.grammar_from_json_schema(shape)
+        matcher = LLMatcher(self._words, self._grammars[shape])
         written: list[int] = []
-        allowed = torch.empty(1, -(-model.shape.vocabulary // 32), dtype=torch.int32)
         with torch.inference_mode():
             states, past = model(torch.tensor([self._ids(dialogue(asked))]))
             while len(written) < MAX_TOKENS:
                 forced = matcher.compute_ff_tokens()  # what the schema leaves no choice about costs no step of its own
                 if not forced:
-                    import llguidance.torch as masks
-
-                    logits = model.logits(states[:, -1])
-                    masks.fill_next_token_bitmask(matcher, allowed)
-                    masks.apply_token_bitmask_inplace(logits, allowed)
-                    forced = [int(logits.argmax())]
+                    bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
+                    allowed = torch.from_numpy(bits[: model.shape.vocabulary].astype(bool))
+                    forced = [int(model.logits(states[:, -1])[0].masked_fill(~allowed, -torch.inf).argmax())]
                 if not matcher.consume_tokens(forced):
                     break
-                written += [token for token in forced if token != self._end]
+                written += [token for token in forced if token != END]
                 if matcher.is_stopped():
                     break
                 states, past = model(torch.tensor([forced]), past)
@@ -189,6 +194,10 @@ class LocalChatModel(RulesChatModel):
     @property
     def _llm_type(self) -> str:
         return "loa-smollm2"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._writer.load()
 
     def _decide(self, messages: Sequence[BaseMessage], bound: Collection[str]) -> Call | Say:
         ruled = decide(messages, self.options, self._classify, bound)

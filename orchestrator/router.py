@@ -12,7 +12,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,12 +164,24 @@ class Router:
             context_schema=TurnContext,
             checkpointer=self._saver,
         )
+        self._model = chat_model
         self._running: dict[str, set[threading.Event]] = {}
         self._guard = threading.Lock()
 
     def close(self) -> None:
         """Close the database; the router is of no use afterwards."""
         self._connection.close()
+
+    def prepare(self) -> threading.Thread:
+        """Load the chat model's weights beside whatever comes next, so that the first turn need not wait for them."""
+
+        def load() -> None:
+            with suppress(Exception):  # the turn that needs what is missing says so
+                getattr(self._model, "prepare", lambda: None)()
+
+        ready = threading.Thread(target=load, name="loa-prepare")
+        ready.start()
+        return ready
 
     def reply(self, thread: str, turn: Turn) -> Iterator[Event]:
         """Answer ``turn`` in ``thread``, event by event; a new name begins a new thread.

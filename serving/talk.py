@@ -161,6 +161,7 @@ class Talk:
         talking = sys.stdin.isatty()
         if talking:
             print(f"thread {self.thread}; /help tells what can be said", file=sys.stderr)
+            self.app.router.prepare()  # while the first line is typed
         for line in _lines(talking):
             try:
                 if not self._said(line):

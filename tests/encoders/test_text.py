@@ -57,3 +57,20 @@ def test_a_long_text_is_cut(text: SentenceEncoder) -> None:
 def test_the_empty_text_is_finite(text: SentenceEncoder) -> None:
     vector = text.sentences([""])
     assert np.isfinite(vector).all() and np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_its_states_are_those_of_transformers_bit_for_bit(text: SentenceEncoder) -> None:
+    from transformers import BertModel, BertTokenizer
+
+    from encoders.base import packaged_file
+    from encoders.text import PACKAGE
+
+    folder = packaged_file(PACKAGE, "model", "model.safetensors").parent
+    texts = ["a dog barks", "", "É ü ß Ça — “x” 你好", "a " * 200, "don't [MASK] x\tb\n", "heavy rain on a tin roof at night"]
+    batch = BertTokenizer.from_pretrained(folder)(texts, padding="max_length", truncation=True, max_length=32, return_tensors="pt")
+    theirs, ours = BertModel.from_pretrained(folder, dtype=torch.float32).eval(), text.tokens(texts)
+    assert torch.equal(ours.mask, batch["attention_mask"].bool())
+    for k, (ids, mask) in enumerate(zip(batch["input_ids"], batch["attention_mask"], strict=True)):
+        with torch.no_grad():
+            assert torch.equal(ours.states[k], theirs(input_ids=ids[None], attention_mask=mask[None]).last_hidden_state[0])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from orchestrator.chat_model import RulesChatModel
 from orchestrator.contract import NAMES, schemas
 from orchestrator.local_lm import LocalChatModel, LocalOptions, build_local, lacks
 from orchestrator.plan import ASK, CHANGE, TALK, decisions, question, schema, written
+from orchestrator.router import Router
 from tests.orchestrator.parts import WordCounts
 from tests.orchestrator.routing import messages
 
@@ -22,7 +25,10 @@ class Says:
     """Is sure of one decision, whatever it is asked."""
 
     def __init__(self, tool: str, kind: str = "") -> None:
-        self.tool, self.kind, self.asked = tool, kind, list[str]()
+        self.tool, self.kind, self.asked, self.loaded = tool, kind, list[str](), False
+
+    def load(self) -> None:
+        self.loaded = True
 
     def shares(self, asked: str, tools: list[str]) -> dict[str, float]:
         self.asked.append(asked)
@@ -102,3 +108,41 @@ def test_without_its_adapter_it_says_so_or_the_rules_answer_alone(tmp_path: Path
     with pytest.raises(MissingExtra, match="adapter"):
         build_local({"adapter": str(adapter)}, WordCounts())
     assert type(build_local({"adapter": str(adapter), "fallback": True}, WordCounts())) is RulesChatModel
+
+
+def test_weights_can_be_loaded_before_the_first_turn(tmp_path: Path) -> None:
+    writer = Says(TALK)
+    router = Router(LocalChatModel(LocalOptions(), WordCounts(), writer), [], tmp_path / "t.sqlite")
+    router.prepare().join()
+    assert writer.loaded
+    router.close()
+
+
+@pytest.mark.slow
+def test_a_process_that_decides_holds_less_than_a_gigabyte(tmp_path: Path) -> None:
+    """Also where the weights are unpacked for the first time; its own seconds, which a busy machine does not stretch."""
+    told = json.loads(subprocess.run([sys.executable, "-c", _FRESH, str(tmp_path)], check=True, capture_output=True, text=True).stdout)
+    assert told["peak_kb"] < 1_000_000 and told["calls"] == ["generate_audio"]
+    assert told["warm_s"] < 1.0
+
+
+_FRESH = """
+import json, re, sys, time
+from pathlib import Path
+from configs.schema import load_config
+from orchestrator.local_lm import ADAPTER, LocalChatModel, LocalOptions, Writer
+from orchestrator.rehearsal import Rehearsal
+class Encoder:
+    def sentences(self, texts):
+        from encoders.text import SentenceEncoder
+        self.real = getattr(self, "real", None) or SentenceEncoder()
+        return self.real.sentences(texts)
+folder = Path(sys.argv[1])
+rehearsal, seconds = Rehearsal(LocalChatModel(LocalOptions(), Encoder(), Writer(folder / "cache", ADAPTER)), folder), []
+for k in range(10):
+    begun = time.process_time()
+    answer = rehearsal.answer("could I perhaps hear some wind in the trees behind the house?")
+    seconds.append(time.process_time() - begun)
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+print(json.dumps({"peak_kb": peak, "calls": [name for name, _ in answer.calls], "warm_s": seconds[-1]}))
+"""
