@@ -34,7 +34,7 @@ VIDEO_FRAMES = 6
 STRONG = r"\b(?:while|then|followed by|after that|at the same time as|together with|in the background of)\b|;"
 WEAK = r",|\b(?:and|with|over)\b"
 JOINING = r"\b(?:and|with)\b"
-LEAST_VOTE = 0.1  # share of a picture's labels that must speak for its sound
+LEAST_VOTE = 0.05  # share of a picture's labels that must speak for its sound; blank pictures give 0.03
 CLEAR = 0.8  # cosine to a known phrase from which a piece of a prompt surely is that sound
 NEUTRAL = "wind"  # what an unrecognisable picture sounds like: an ambience that claims nothing
 

@@ -16,6 +16,7 @@ from media.refs import MediaStore
 from tests.library_fakes import small
 
 pytestmark = pytest.mark.parity
+DATA = Path(__file__).parents[1] / "data"
 ASK = GenerationRequest(prompt="a dog barks", seconds=1.0, steps=2, seed=5)
 
 
@@ -132,7 +133,7 @@ def test_the_voice_is_the_packages_own(name: str, tmp_path: Path) -> None:
     assert np.array_equal(got, np.clip(Hibari(threads=1)("Good morning.", speed=1.0, seed=3), -1, 1).astype(np.float32))
 
 
-@pytest.mark.parametrize("name", ["nano"])
+@pytest.mark.parametrize("name", ["nano", pytest.param("nano-signal", marks=pytest.mark.slow)])  # the language model is unpacked first
 def test_the_shipped_checkpoint_is_denoised_as_diffusers_classes_called_by_hand(name: str, tmp_path: Path) -> None:
     """Not our engine: the U-Net and the solver of diffusers in a loop of ten lines, on what is shipped, at its true size."""
     from diffusers import AudioLDM2UNet2DConditionModel, DPMSolverMultistepScheduler
@@ -140,10 +141,11 @@ def test_the_shipped_checkpoint_is_denoised_as_diffusers_classes_called_by_hand(
     from generators.engine import Job, denoise
 
     backend = resolve("loa.backends", "audioldm2")(
-        name=name, options={"checkpoint": "nano"}, store=MediaStore(tmp_path / "store"), home=tmp_path
+        name=name, options=preset(name).options, store=MediaStore(tmp_path / "store"), home=tmp_path
     )
     backend.load()
-    known = backend._conditioner.conditions(GenerationRequest(prompt="rain on a roof"))
+    shown = (backend.store.put_file(DATA / "pictures" / "chelsea.jpg"),) if name == "nano-signal" else ()
+    known = backend._conditioner.conditions(GenerationRequest(prompt="" if shown else "rain on a roof", media=shown))
     noise = torch.randn(1, 8, 64, 8, generator=torch.Generator().manual_seed(1))
     control = torch.zeros(9, 64, 8)  # no loudness curve
     job = Job(noise[0], known.loa, known.text, known.null_loa, known.null_text, steps=4, guidance=3.5, control=control)

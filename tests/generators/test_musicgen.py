@@ -49,8 +49,9 @@ def test_stereo_has_two_different_sides(tmp_path: Path) -> None:
 
 
 @pytest.mark.parity
-def test_audiogen_medium_attends_as_the_fused_projection_of_the_official_file_says(tmp_path: Path) -> None:
-    backend = made("audiogen-medium", tmp_path)
+@pytest.mark.parametrize("name", ["audiogen-medium"])
+def test_it_attends_as_the_fused_projection_of_the_official_file_says(name: str, tmp_path: Path) -> None:
+    backend = made(name, tmp_path)
     backend.load()
     official = read_state_dict(tmp_path / "state_dict.bin")
     own = backend._model.decoder.model.decoder.layers[1].self_attn

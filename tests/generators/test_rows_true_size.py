@@ -214,8 +214,9 @@ def trained(network: nn.Module) -> int:
     return sum(parameter.numel() for key, parameter in named.items() if key not in twice)
 
 
-def test_audiogen_medium_from_files_of_the_official_shape_is_the_manifests_network(tmp_path: Path) -> None:
-    under_test = backend("audiogen-medium", tmp_path)
+@pytest.mark.parametrize("name", ["audiogen-medium"])
+def test_files_of_the_official_shape_become_the_manifests_network(name: str, tmp_path: Path) -> None:
+    under_test = backend(name, tmp_path)
     under_test.folder.mkdir(parents=True)
     audiogen(under_test.folder)
     parts = under_test.networks()

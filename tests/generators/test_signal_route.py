@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from encoders.signal_lm import SignalLM
+from encoders.signal_lm import SIGNAL, Medium, SignalLM, load
 from encoders.smollm import Llama
+from encoders.text import pool
 from generators import signal_route
 from generators.audioldm2 import AudioLDM2
 from generators.base import GenerationRequest
@@ -20,6 +21,7 @@ from media.refs import MediaRef, MediaStore
 from tests import makers
 from tests.encoders.test_signal_lm import SHAPE, SIZE, tokenizer
 from tests.fakes import tiny_nano
+from training.captions import phrases
 
 PICTURES = Path(__file__).parents[1] / "data" / "pictures"
 
@@ -118,3 +120,27 @@ def test_the_route_is_refused_where_it_was_not_trained(home: Path) -> None:
     (home / "checkpoints" / "hub" / "model_index.json").write_text("{}")
     ready = AudioLDM2("hub", {"checkpoint": "hub", "route": "signal"}, MediaStore(home / "store"), home).readiness()
     assert not ready.ready and "trained for nano" in ready.reason
+
+
+# -- what is shipped ---------------------------------------------------------------------------------------------------
+@pytest.mark.slow
+def test_the_shipped_model_says_what_a_picture_sounds_like_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told by the sentence space: the text states that the picture became lie nearest to those of the right sound of 93."""
+    monkeypatch.setattr(signal_route, "load", load)  # not the small one
+    backend = AudioLDM2("nano-signal", {"checkpoint": "nano", "route": "signal"}, MediaStore(tmp_path / "store"), tmp_path)
+    backend.load()
+    routed = conditioner(backend)
+    assert sum(file.stat().st_size for file in SIGNAL.iterdir()) < 10e6
+    names = [name.replace("_", " ") for name in phrases()]
+    known = torch.from_numpy(routed._text.sentences(names))
+
+    def pooled(words: str, media: list[Medium]) -> torch.Tensor:
+        return torch.nn.functional.normalize(pool(routed.text_of(routed.signals(words, media))), dim=-1)[0]
+
+    def nearest(vector: torch.Tensor) -> str:
+        return names[int((known @ vector).argmax())]
+
+    cat, motorcycle = (routed.medium(backend.store.put_file(PICTURES / f"{name}.jpg")) for name in ("chelsea", "motorcycle"))
+    assert nearest(pooled("", [cat])) == "cat" and nearest(pooled("", [motorcycle])) == "car engine"
+    assert nearest(pooled("", [("image", torch.zeros(384))])) not in ("cat", "car engine")
+    assert float(pooled("", [cat]) @ pooled("far away", [cat])) < 0.9
