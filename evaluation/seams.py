@@ -96,13 +96,17 @@ def differences(curve: np.ndarray, moments: Sequence[float], width: float = OVER
 def measure(
     backend: Backend, beds: Sequence[str] = BEDS, seeds: Sequence[int] = (0,), rows: int = 4, steps: int | None = None
 ) -> dict[str, Any]:
-    """Figures of every way, over all beds and seeds."""
+    """Figures of every way, over all beds and seeds.
+
+    Every sound has a seed of its own: how the level goes up and down is in the start noise, and beds of one seed share their dips.
+    """
     made: dict[str, list[np.ndarray]] = {"latent": [], "equal power": [], "linear": []}
     rate = backend.capabilities.sample_rate
-    for bed in beds:
+    for number, bed in enumerate(beds):
         for seed in seeds:
-            whole = GenerationRequest(prompt=bed, seconds=SECONDS, seed=seed, steps=steps)
-            parts = [GenerationRequest(prompt=bed, seconds=WINDOW_S, seed=1000 * (seed + 1) + k, steps=steps) for k in range(WINDOWS)]
+            own = 1000 * (len(beds) * seed + number)
+            whole = GenerationRequest(prompt=bed, seconds=SECONDS, seed=own, steps=steps)
+            parts = [GenerationRequest(prompt=bed, seconds=WINDOW_S, seed=own + 1 + k, steps=steps) for k in range(WINDOWS)]
             sounds = [read_audio(backend.store.path(g.media)).samples[0] for g in backend.generate([whole, *parts], rows=rows)]
             made["latent"].append(sounds[0].astype(np.float64))
             made["equal power"].append(crossfaded(sounds[1:], rate, "equal power"))

@@ -22,7 +22,7 @@ from media.streaming import BLOCK, Reader, stem_blocks, track_blocks
 
 Mode = Literal["keep", "duck", "drop"]
 DUCK_DB = 12.0  # how far stems go down under speech
-DUCK_BEFORE, DUCK_AFTER = 0.15, 0.3  # seconds: down just before a word, up again after it
+DUCK_BEFORE, DUCK_AFTER = 0.15, 0.22  # seconds: down just before a word, up again after it (the detector ends up to 0.13 s late)
 MOST_GAIN_DB = 40.0  # what is quieter than that was not meant to be heard
 MARGIN_DB = 0.1  # between the limiter's ceiling and the promise: another meter's interpolator may see a little more
 NEAR_LU = 0.1
