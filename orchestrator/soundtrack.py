@@ -115,12 +115,16 @@ class Watched(Protocol):
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of one scene's picture. ``sound``: the known sound of what is there, None where nobody is sure."""
+    """What is known of one scene's picture. ``sound``: the known sound of what is there, None where nobody is sure.
+
+    ``person``: somebody fills the picture. A head that nods loses speed as a ball does, but strikes nothing.
+    """
 
     labels: tuple[tuple[str, float], ...] = ()
     sound: str | None = None
     vector: np.ndarray | None = None  # [D], any length; the same space for all scenes
     picture: MediaRef | None = None
+    person: bool = False
 
 
 @dataclass(frozen=True)
@@ -409,7 +413,8 @@ class _Draft:
     # -- events ----------------------------------------------------------------------------------------------------
     def foley(self) -> None:
         """A take on every onset; a place has takes of its own, which come round again where there are more events than takes."""
-        onsets = apart([onset for onset in self.timeline.onsets if 0 <= onset.time < self.timeline.seconds])
+        seen = [onset for onset in self.timeline.onsets if 0 <= onset.time < self.timeline.seconds]
+        onsets = apart([onset for onset in seen if self.wishes.foley or not self.seen[self._scene_number(onset.time)].person])
         can = self.makers["foley"].can
         found: dict[int, list[int]] = {}
         for index, onset in enumerate(onsets):
@@ -529,7 +534,10 @@ class _Draft:
         )
 
     def _scene_at(self, time: float) -> Scene:
-        return next((scene for scene in reversed(self.scenes) if scene.start <= time), self.scenes[0])
+        return self.scenes[self._scene_number(time)]
+
+    def _scene_number(self, time: float) -> int:
+        return next((index for index in reversed(range(len(self.scenes))) if self.scenes[index].start <= time), 0)
 
 
 def apart(moments: Sequence[Moment], least: float = APART) -> list[Moment]:

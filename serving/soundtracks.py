@@ -56,6 +56,14 @@ PICTURE = 512  # pixels of the longer side of what a backend sees of a scene
 MIMES = {"video/mp4": ".mp4", "video/quicktime": ".mov", "video/x-matroska": ".mkv", "video/webm": ".webm"}
 STAGES = (("watching", 0.08), ("looking", 0.06), ("making", 0.76), ("mixing", 0.10))  # and their shares of the whole
 
+CLOSE = 0.5  # share of the labels that are worn, from which somebody fills the picture
+WORN = frozenset({
+    "bow tie", "Windsor tie", "bolo tie", "suit", "groom", "academic gown", "mortarboard", "wig", "sunglasses", "sunglass",
+    "lab coat", "jersey", "sweatshirt", "cardigan", "trench coat", "neck brace", "seat belt", "lipstick", "stole", "bonnet",
+    "kimono", "abaya", "cloak", "poncho", "brassiere", "bikini", "maillot", "shower cap", "bathing cap", "ski mask",
+    "oxygen mask", "military uniform", "vestment", "bulletproof vest", "pajama", "fur coat", "cowboy hat", "sombrero",
+    "feather boa", "bib", "Band Aid",
+})  # fmt: skip
 SPOKEN = 0.3  # share of a sound's time in which somebody speaks, from which it is speech
 NEIGHBOURS = 15  # phrases that vote on whether a sound is music
 UNWANTED = 0.1  # share of their votes from which it is; measured: 0.00 for 36 sounds, over it for half of 18 pieces of music
@@ -292,7 +300,7 @@ class Studio:
             vector = pictures.encode(frames).states[:, 0].mean(0).numpy()
             picture = self.app.store.put_bytes(png(frames[FRAMES // 2]), "image/png", "image")
             labels = tuple((name, round(share, 4)) for name, share in pictures.labels(frames))
-            seen.append(Seen(labels, self._known_sound(picture), vector, picture))
+            seen.append(Seen(labels, self._known_sound(picture), vector, picture, worn_share(labels) >= CLOSE))
             tell((index + 1) / len(timeline.scenes))
         return seen
 
@@ -528,6 +536,11 @@ def spoken_share(sound: Audio) -> float:
     except EncoderMissing:
         return 0.0
     return sum(end - begin for begin, end in found) / max(sound.seconds, 1e-9)
+
+
+def worn_share(labels: Sequence[tuple[str, float]]) -> float:
+    """How much of what a picture is taken for is worn by somebody, 0..1: the labels know clothes, but no faces."""
+    return sum(share for name, share in labels if name in WORN)
 
 
 def deliver(made: Path, target: Path) -> None:

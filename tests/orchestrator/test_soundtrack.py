@@ -82,6 +82,13 @@ def test_events_lie_on_what_is_seen_and_end_where_the_next_begins() -> None:
     assert [e.take for e in made.events] == [0, 1, 0]
 
 
+def test_somebody_who_fills_the_picture_strikes_nothing_unless_it_is_asked_for() -> None:
+    film = Film(8.0, cuts=(4.0,), onsets=(Flash(1.0), Flash(6.0)))
+    sights = [Seen((("bow tie", 0.6),), None, HERE, person=True), Seen((), None, THERE)]
+    assert [event.time for event in plan(film, sights, makers()).events] == [6.0]
+    assert [event.time for event in plan(film, sights, makers(), prompt="knocks on wood").events] == [1.0, 6.0]
+
+
 def test_many_events_share_a_few_takes_and_a_few_have_one_each() -> None:
     film = Film(60.0, onsets=tuple(Flash(0.5 + k / 2) for k in range(100)))
     made = plan(film, seen(HERE), makers())
