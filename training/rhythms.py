@@ -12,12 +12,18 @@ PER_SOUND = 6
 
 
 def collect(clips: MelSet) -> Rhythms:
-    """Curves of up to ``PER_SOUND`` clips of every sound, by its plain name, evenly spread over those that there are."""
-    found: dict[str, list[tuple[int, int]]] = {}
+    """Curves of up to ``PER_SOUND`` clips of every sound, by its plain name, evenly spread over those that there are.
+
+    Of sources that call different sounds alike, the one with the most clips of the name decides: what the network has mostly heard.
+    """
+    found: dict[str, dict[int, list[int]]] = {}
     for number, source in enumerate(clips.of_classes().sources):
         for index, label in enumerate(source.labels):
-            found.setdefault(clips.classes[label][0], []).append((number, index))
-    chosen = {name: [own[i] for i in np.unique(np.linspace(0, len(own) - 1, PER_SOUND).astype(int))] for name, own in found.items()}
-    return Rhythms.of(
-        {name: [loudness_curve(np.asarray(clips.sources[s].mel[i], np.float32)) for s, i in own] for name, own in chosen.items()}
-    )
+            found.setdefault(clips.classes[label][0], {}).setdefault(number, []).append(index)
+    curves: dict[str, list[np.ndarray]] = {}
+    for name, sources in found.items():
+        number = max(sources, key=lambda one: len(sources[one]))
+        own = sources[number]
+        chosen = [own[at] for at in np.unique(np.linspace(0, len(own) - 1, PER_SOUND).astype(int))]
+        curves[name] = [loudness_curve(np.asarray(clips.sources[number].mel[index], np.float32)) for index in chosen]
+    return Rhythms.of(curves)
