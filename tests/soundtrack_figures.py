@@ -154,35 +154,51 @@ def _command(home: Path, *arguments: str | Path) -> tuple[list[str], dict[str, s
     }
 
 
+# What lies under LOA_HOME once a run has come to a phase.
+PHASES = {
+    "planning": "store/*/*",  # the first scene's picture
+    "making": "cache/soundtrack/spans/*/*.json",
+    "mixing": "cache/soundtrack/work/*/*.wav",
+    "muxing": "cache/soundtrack/work/*/mix.wav",
+}
+
+
 def kills(work: Path, times: int, each: int = 3, seed: int = 0) -> dict[str, Any]:
-    """Kill real runs (SIGKILL) at random moments, ``each`` times in a row, then let them end: is the sound that of one run?"""
+    """Kill real runs (SIGKILL), then let them end: is the sound that of one run?
+
+    The first soundtrack is killed once in each phase; then come kills at random moments, ``each`` in a row before a run that may end.
+    """
     video = toy(work / "film.mp4", [Shot("bounce", 3.0, 1), Shot("flash", 3.0, 2)], 25).path
     how = ("--backend", "nano-few", "--rerolls", "0")
     command, env = _command(work / "whole", video, "-o", work / "whole.mp4", *how)
     begun = time.monotonic()
     subprocess.run(command, env=env, check=True, capture_output=True)
     length, wanted, draw = time.monotonic() - begun, audio_hash(work / "whole.mp4"), random.Random(seed)
-    killed, same, runs, moments, left = 0, 0, 0, [], []
-    while killed < times:
+    same, runs, killed, left = 0, 0, list[str | float](), list[str]()
+    while len(killed) < times:
         home, out = work / f"home{runs}", work / f"out{runs}.mp4"
         command, env = _command(home, video, "-o", out, *how)
-        for _ in range(min(each, times - killed)):
+        moments: list[str | float] = (
+            [*PHASES] if runs == 0 else [draw.uniform(0.1, 0.98) for _ in range(min(each, times - len(killed)))]
+        )
+        for moment in moments:
             process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            moment = draw.uniform(0.1, 0.98) * length
-            try:
-                process.wait(moment)
-            except subprocess.TimeoutExpired:
+            begun = time.monotonic()
+            while process.poll() is None and not (
+                any(home.glob(PHASES[moment])) if isinstance(moment, str) else time.monotonic() - begun > moment * length
+            ):
+                time.sleep(0.005)
+            if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
-                killed += 1
-                moments.append(round(moment / length, 2))
-                left.append(sorted(path.name for path in work.glob(".*")) + ([out.name] if out.exists() else []))
+                killed.append(moment if isinstance(moment, str) else round(moment, 2))
+                left += [path.name for path in work.glob(".*")] + ([out.name] if out.exists() else [])
         done = subprocess.run(command, env=env, check=True, capture_output=True)
         assert not list((home / "cache" / "soundtrack" / "work").glob("*")), done.stderr
         same += audio_hash(out) == wanted
         runs += 1
-        print(json.dumps({"kills": killed, "runs": runs, "same": same}), file=sys.stderr, flush=True)
-    return {"kills": killed, "runs": runs, "same": same, "moments": moments, "run_seconds": round(length, 1), "left": left}
+        print(json.dumps({"killed": killed, "runs": runs, "same": same}), file=sys.stderr, flush=True)
+    return {"kills": len(killed), "runs": runs, "same": same, "killed": killed, "run_seconds": round(length, 1), "left": left}
 
 
 def memory(work: Path, minutes: Sequence[float] = (1.0, 15.0), layers: str = "ambience") -> dict[str, Any]:

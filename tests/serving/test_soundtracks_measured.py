@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soundtrack_figures import kills, memory, onsets, scenes, toys
+from tests.soundtrack_figures import PHASES, kills, memory, onsets, scenes, toys
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -27,10 +27,10 @@ def test_a_scene_s_bed_sounds_like_what_it_shows(tmp_path: Path) -> None:
     assert told["right"] >= 0.4, told  # with music over it the judge of single sounds finds it half as surely
 
 
-def test_a_run_killed_at_ten_random_moments_ends_with_the_sound_of_one_run(tmp_path: Path) -> None:
+def test_a_run_killed_ten_times_in_all_phases_ends_with_the_sound_of_one_run(tmp_path: Path) -> None:
     told = kills(tmp_path, 10)
-    assert told["kills"] == 10 and told["same"] == told["runs"], told
-    assert not any(told["left"])  # a kill leaves no output
+    assert told["kills"] >= 10 and set(told["killed"]) >= set(PHASES) and told["same"] == told["runs"], told
+    assert not told["left"]  # a kill leaves no output
 
 
 def test_a_quarter_of_an_hour_takes_little_more_memory_than_a_minute(tmp_path: Path) -> None:
