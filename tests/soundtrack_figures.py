@@ -32,7 +32,7 @@ from orchestrator.sync import paired
 from serving.app import build
 from serving.soundtracks import Asked, Studio, asked
 from tests.makers import clip
-from tests.toys import Shot, toy
+from tests.toys import Shot, toy, variable_times
 
 FEW = "name: nano-few\nsystem: AudioLDM 2\nbackend: audioldm2\noptions: {checkpoint: nano, steps: %d}\nlicence: CC BY-SA 4.0\nkind: audio\nparity: library\nsample_rate: 16000\nmax_seconds: 30\naccepts: [text, image, audio, video, condition]\ntasks: [sound, music]\nnotes: nano in few steps, for measurements.\n"  # noqa: E501
 Shots = Sequence[Shot]
@@ -57,13 +57,14 @@ def counted(truth: Sequence[float], sound: Sequence[float], tolerance: float = 0
     }
 
 
-def onsets(work: Path, clips: Sequence[tuple[str, Shots, float]], wanted: Asked | None = None) -> dict[str, Any]:
+def onsets(work: Path, clips: Sequence[tuple[str, Shots, float | None]], wanted: Asked | None = None) -> dict[str, Any]:
     """Foley of toy videos against their schedules; beside it how the picture's own onsets fit, without any sound."""
     wanted = wanted or asked("foley", stems=work / "stems")
     studio = Studio(build(AppConfig(home=work / "home")))
     rows = []
     for name, shots, fps in clips:
-        made = toy(work / f"{name}.mp4", shots, fps)
+        times = variable_times(sum(shot.seconds for shot in shots), shots[0].seed) if fps is None else None
+        made = toy(work / f"{name}.mp4", shots, fps or 30, times=times)
         told = studio.make(made.path, work / f"{name}.out.mp4", wanted).facts
         stems = [stem["path"] for stem in told["stems"] if stem["layer"] == "foley"]
         seen = [t for scene in told["scenes"] for t in scene["visual"]]
@@ -74,28 +75,31 @@ def onsets(work: Path, clips: Sequence[tuple[str, Shots, float]], wanted: Asked 
                 "heard": counted(made.onsets, heard(Path(stems[0])) if stems else []),
                 "seen": counted(made.onsets, seen),
                 "cuts": len(made.cuts),
-                "cuts_right": len(paired(made.cuts, [scene["start"] for scene in told["scenes"][1:]], far=1 / fps + 1e-3)),
+                "cuts_right": len(paired(made.cuts, [scene["start"] for scene in told["scenes"][1:]], far=1 / (fps or 25) + 1e-3)),
                 "cuts_found": len(told["scenes"]) - 1,
             }
         )
+    eye = {key: sum(row["seen"][key] for row in rows) for key in ("events", "sounds", "hit", "false")}
     total = {key: sum(row["heard"][key] for row in rows) for key in ("events", "sounds", "hit", "false")}
     return {
         "clips": rows,
         "within_40_ms": total["hit"] / max(total["events"], 1),
         "false_share": total["false"] / max(total["sounds"], 1),
+        "seen_alone": {"within_40_ms": eye["hit"] / max(eye["events"], 1), "false_share": eye["false"] / max(eye["sounds"], 1)},
         **total,
     }
 
 
-def toys(count: int) -> list[tuple[str, Shots, float]]:
-    """Bounces, flashes, steps and a cut sequence of them, at several rates, each with a bystander that moves and makes no sound."""
-    rates = (24_000 / 1001, 25.0, 30_000 / 1001, 60.0)
-    found: list[tuple[str, Shots, float]] = []
+def toys(count: int) -> list[tuple[str, Shots, float | None]]:
+    """Bounces, flashes, steps and a cut sequence of them, at several rates and a variable one (None), each with a bystander that moves
+    and makes no sound."""
+    rates = (24_000 / 1001, 25.0, 30_000 / 1001, 60.0, None)
+    found: list[tuple[str, Shots, float | None]] = []
     for number in range(count):
         mixed = [Shot("bounce", 4.0, number), Shot("flash", 3.0, number + 50), Shot("step", 4.0, number + 9)]
         single: list[tuple[str, Shots]] = [(kind, [Shot(kind, 8.0, 100 + number)]) for kind in ("bounce", "flash", "step")]
         for turn, (name, shots) in enumerate([*single, ("cuts", mixed)]):
-            found.append((f"{name}{number}", shots, rates[(number + turn) % 4]))
+            found.append((f"{name}{number}", shots, rates[(2 * number + turn) % 5]))
     return found
 
 
