@@ -132,7 +132,7 @@ class Cache:
         np.savez(buffer, **held | ({} if heard.logits is None else {"logits": heard.logits}))
         place = self._place(digest, clip)
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(place, buffer.getvalue())
+        write_whole(place, buffer.getvalue(), lasting=False)  # ``get`` knows a damaged file
 
 
 Heards = dict[str, dict[str, Heard]]  # by embedder's name, then by the clip's sha256

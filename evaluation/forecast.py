@@ -1,12 +1,14 @@
 """How long a study will take and how much memory, said before it begins: from what this machine measured earlier, else from sizes.
 
-Knows rows, cells and one small file of earlier medians. A guess is called one.
+Knows rows, cells and one small file of earlier medians. A guess is called one. A machine is not always as fast as it was: a short piece
+of work of always the same size, timed then and now, says by how much.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,8 @@ PER_STEP_AND_MB = 0.25 / 25 / 20  # real-time factor a step and MB of weights
 OVERHEAD = 2.0  # steps' worth of reading, decoding and vocoding
 USUAL_STEPS = 25  # where a backend chooses
 
+MOST = 8.0  # how much faster or slower a machine is believed to have become
+
 Basis = Literal["measured here", "scaled from what was measured here", "guessed from the size of the weights"]
 
 
@@ -41,6 +45,7 @@ class Cost(BaseModel):
     steps: int
     rtf: float  # wall seconds a second of sound
     peak_mb: float | None = None
+    yardstick: float | None = None  # seconds of ``yardstick()`` when this was measured
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,22 @@ class Forecast:
     def wall(self, jobs: int) -> float:
         """Seconds until so many workers are through."""
         return START + self.seconds / max(1, jobs) if self.cells else 0.0
+
+
+def yardstick() -> float:
+    """Wall seconds of a fixed piece of work on one thread: products and sums of matrices, a fifth of a second on an idle machine."""
+    import numpy as np
+    from threadpoolctl import threadpool_limits
+
+    x = np.random.default_rng(0).standard_normal((512, 512)).astype(np.float32)
+    taken = []
+    with threadpool_limits(1, user_api="blas"):
+        for _ in range(7):
+            begun = time.perf_counter()
+            for _ in range(6):
+                np.maximum(x @ x, 0).sum()
+            taken.append(time.perf_counter() - begun)
+    return 7 * median(taken)
 
 
 _COSTS = TypeAdapter(list[Cost])
@@ -83,8 +104,10 @@ def keep_costs(home: Path, found: Sequence[Cost]) -> None:
     write_whole(path, (json.dumps(data, indent=1) + "\n").encode())
 
 
-def measured_costs(rows: Sequence[Row], recipes: dict[str, Recipe], threads: int, buckets: dict[str, int]) -> list[Cost]:
-    """Medians by label of rows that were made in full batches' company."""
+def measured_costs(
+    rows: Sequence[Row], recipes: dict[str, Recipe], threads: int, buckets: dict[str, int], pace: float | None = None
+) -> list[Cost]:
+    """Medians by label of rows that were made in full batches' company; ``pace`` is the yardstick's at that time."""
     found = []
     for label, recipe in recipes.items():
         own = [row for row in rows if row.backend == label and row.status == "done" and row.measured.rtf is not None]
@@ -93,9 +116,8 @@ def measured_costs(rows: Sequence[Row], recipes: dict[str, Recipe], threads: int
             peaks = [row.measured.peak_mb for row in own if row.measured.peak_mb is not None]
             factor = median(row.measured.rtf for row in own if row.measured.rtf is not None)
             setting = setting_of(recipe, cell, threads, buckets[label])
-            found.append(
-                Cost(setting=setting, steps=cell.request.steps or USUAL_STEPS, rtf=factor, peak_mb=max(peaks) if peaks else None)
-            )
+            steps, peak = cell.request.steps or USUAL_STEPS, max(peaks) if peaks else None
+            found.append(Cost(setting=setting, steps=steps, rtf=factor, peak_mb=peak, yardstick=pace))
     return found
 
 
@@ -106,13 +128,16 @@ def forecast(
     buckets: dict[str, int],
     megabytes: dict[str, float],
     known: Sequence[Cost],
+    pace: float | None = None,
 ) -> Forecast:
     """What the cells will take.
 
     Args:
         megabytes: of weights, by label.
         known: what was measured on this machine.
+        pace: the yardstick's now; None: as fast as then.
     """
+    known = [_today(cost, pace) for cost in known]
     exact = {(cost.setting, cost.steps): cost for cost in known}
     seconds, memory, basis = 0.0, 0.0, 0
     names: tuple[Basis, ...] = ("measured here", "scaled from what was measured here", "guessed from the size of the weights")
@@ -132,6 +157,13 @@ def forecast(
         memory = max(memory, peak if peak is not None else PROCESS_MB + 1.5 * megabytes[cell.backend] + 20 * buckets[cell.backend])
         basis = max(basis, weak)
     return Forecast(len(cells), seconds, memory, names[basis])
+
+
+def _today(cost: Cost, pace: float | None) -> Cost:
+    """The cost at the machine's present pace."""
+    if pace is None or not cost.yardstick:
+        return cost
+    return cost.model_copy(update={"rtf": cost.rtf * min(MOST, max(1 / MOST, pace / cost.yardstick)), "yardstick": pace})
 
 
 def jobs_for(memory_mb: float, threads: int) -> int:

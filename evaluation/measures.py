@@ -49,6 +49,7 @@ from media.refs import MediaError
 
 __all__ = ["CATALOGUE", "DEFAULT", "Figure", "Prompt", "Table", "check", "measure"]
 
+_SHARES = ("failures", "duplicates")
 LEAST_SHARE = 0.5  # of the cells; a system with fewer is left out, rather than taking everybody's cells with it
 OnProgress = Callable[[str, int, int], None]
 
@@ -449,6 +450,8 @@ def _real(value: float) -> float | None:
 
 
 def _figure(backend: str, metric: Measure, got: Estimate, sounds: int, by_prompt: Mapping[str, float]) -> Figure:
+    if metric.formula in _SHARES:  # their interval is symmetric, and a share ends at 0 and 1
+        got = got._replace(low=max(got.low, 0.0), high=min(got.high, 1.0))
     return Figure(backend, metric.name, got.value, None, _real(got.low), _real(got.high), got.n, sounds, by_prompt)
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm
 from scipy.stats import t as student
 
 RESAMPLES = 4000
@@ -44,10 +43,11 @@ def by_prompt(values: Sequence[float] | np.ndarray, prompts: Sequence[str]) -> t
 def mean_interval(
     values: Sequence[float] | np.ndarray, prompts: Sequence[str], *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """The mean over prompts and its bootstrap interval.
+    """The mean over prompts and its symmetric bootstrap-t interval (Hall 1988).
 
-    Whole prompts are drawn. The percentiles are set a little further out than (1 - level) / 2, to where they would agree with Student's
-    t for normal values (Hesterberg 2015, expanded percentile): the plain ones cover 90 % instead of 95 % with 10 prompts.
+    Whole prompts are drawn, and what is looked at is |mean - value| in standard errors of each drawn set: so many of them as 95 % stay
+    below. With 10 prompts it covers 94 to 96 % where percentiles cover 92 to 94 %, of skewed figures too; it is as much as a quarter
+    wider there, and Student's own from 20 prompts on.
 
     Args:
         values, prompts: [N] one prompt a value; a prompt's values (seeds) are averaged first.
@@ -59,13 +59,18 @@ def mean_interval(
     value = float(means.mean())
     if count < 3:
         return Estimate(value, math.nan, math.nan, count)
-    tail = float(norm.cdf(math.sqrt(count / (count - 1)) * student.ppf((1 - level) / 2, count - 1)))
+    error = float(means.std(ddof=1)) / math.sqrt(count)
+    if error <= 1e-12 * abs(value):
+        return Estimate(value, value, value, count)
     generator = np.random.default_rng(seed)
-    drawn = np.concatenate(  # in blocks: 4,000 draws of 10,000 prompts at once take 300 MB
-        [means[generator.integers(0, count, (min(500, resamples - start), count))].mean(1) for start in range(0, resamples, 500)]
-    )
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return Estimate(value, float(low), float(high), count)
+    far = []
+    for start in range(0, resamples, 500):  # in blocks: 4,000 draws of 10,000 prompts at once take 300 MB
+        drawn = means[generator.integers(0, count, (min(500, resamples - start), count))]
+        errors = drawn.std(axis=1, ddof=1) / math.sqrt(count)
+        some = errors > 1e-9 * error  # a set of one and the same prompt has no scale of its own
+        far.append(np.abs(drawn.mean(1) - value)[some] / errors[some])
+    reach = float(np.quantile(np.concatenate(far), level)) * error
+    return Estimate(value, value - reach, value + reach, count)
 
 
 # -- differences ------------------------------------------------------------------------------------------------------

@@ -153,12 +153,13 @@ class MediaStore:
         return MediaRef(id=name, kind=kind, mime=mime)
 
 
-def write_whole(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
+def write_whole(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666, lasting: bool = True) -> None:
     """Write a file that appears whole or not at all: a temporary file beside it, flushed, then renamed.
 
     Args:
         data: the content, or its pieces in order.
         mode: permissions, less the umask.
+        lasting: wait until it is on the disk. False for what is made again where it is damaged: after a power cut it may be empty.
 
     Raises:
         OSError: no such folder, no permission, disk full. Nothing is left behind.
@@ -170,7 +171,8 @@ def write_whole(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) ->
         with os.fdopen(handle, "wb") as file:
             file.writelines((data,) if isinstance(data, bytes | bytearray | memoryview) else data)
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)

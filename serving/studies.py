@@ -61,7 +61,8 @@ def study_run(
 
         kind: Any = executor
         summary = run(planned, output, executor=kind, jobs=workers, retry=retry, on_progress=tell)
-    _remember(planned, output, app.config.home)
+    if summary.made:  # the yardstick of today says nothing about yesterday's rows
+        _remember(planned, output, app.config.home)
     written = _written(output, as_lines=_lines()) if report and config.metrics else None
     if as_json:
         _print_json(_told(summary, ahead, workers, output) | {"report": written})
@@ -157,15 +158,16 @@ def _check_folder(folder: Path) -> None:
 
 def _forecast(planned: Plan, folder: Path, home: Path, jobs: int, retry: bool) -> tuple[Forecast, int]:
     """What is left to do, and how many workers do it."""
-    from evaluation.forecast import forecast, jobs_for, measured_costs, read_costs
+    from evaluation.forecast import forecast, jobs_for, measured_costs, read_costs, yardstick
     from evaluation.ledger import Ledger
     from evaluation.workers import finished
 
     ledger = Ledger(folder)
     left = [cell for cell in planned.cells if not finished(cell, ledger, retry)]
     threads = planned.config.threads
-    known = [*read_costs(home), *measured_costs(ledger.rows, planned.recipes, threads, planned.buckets)]
-    ahead = forecast(left, planned.recipes, threads, planned.buckets, planned.megabytes, known)
+    known = [*measured_costs(ledger.rows, planned.recipes, threads, planned.buckets), *read_costs(home)]
+    pace = yardstick() if left and any(cost.yardstick for cost in known) else None
+    ahead = forecast(left, planned.recipes, threads, planned.buckets, planned.megabytes, known, pace)
     return ahead, jobs or jobs_for(ahead.memory_mb, threads)
 
 
@@ -173,11 +175,12 @@ def _remember(planned: Plan, folder: Path, home: Path) -> None:
     """What this run measured helps to foretell the next; a full disk keeps no study from its end."""
     from contextlib import suppress
 
-    from evaluation.forecast import keep_costs, measured_costs
+    from evaluation.forecast import keep_costs, measured_costs, yardstick
     from evaluation.study import study_rows
 
     with suppress(OSError):
-        keep_costs(home, measured_costs(study_rows(folder), planned.recipes, planned.config.threads, planned.buckets))
+        rows = study_rows(folder)
+        keep_costs(home, measured_costs(rows, planned.recipes, planned.config.threads, planned.buckets, yardstick()))
 
 
 def _say_before(ahead: Forecast, workers: int, cells: int) -> None:

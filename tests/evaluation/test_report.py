@@ -269,5 +269,7 @@ def test_a_thousand_cells_in_a_minute(tmp_path):
     begun = time.process_time()
     write_report(made)
 
+    spent = time.process_time() - begun
+    print(f"1,000 cells: ledger {opened:.3f} s, report {spent:.1f} s of processor time")
     assert len(rows) == 1000 and opened < 1
-    assert time.process_time() - begun < 60
+    assert spent < 60

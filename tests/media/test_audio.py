@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from media.audio import Audio, crossfade, encode_audio, loudness_lufs, read_audio, resample, write_audio
 from media.refs import MediaError, MediaTooLarge, MissingMedia, UnreadableMedia
@@ -193,3 +194,12 @@ def test_audio_is_a_matrix_of_float32():
     for wrong in (np.zeros(10, np.float32), np.zeros((1, 10))):
         with pytest.raises(ValueError, match="float32"):
             Audio(wrong, 16_000)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_sixteen_bits_are_read_as_libsndfile_reads_them(tmp_path: Path, channels: int):
+    values = np.random.default_rng(channels).integers(-32768, 32768, (300_000, channels), np.int16)
+    (tmp_path / "a.wav").write_bytes(sound_bytes(values, 16_000, "WAV", "PCM_16"))
+    floats, _ = soundfile.read(tmp_path / "a.wav", dtype="float32", always_2d=True)
+    assert np.array_equal(read_audio(tmp_path / "a.wav").samples, floats.T)
+    assert np.array_equal(read_audio(tmp_path / "a.wav", mono=True).samples, floats.T.mean(0, keepdims=True, dtype=np.float32))

@@ -1,0 +1,51 @@
+"""What is foretold follows what was measured, at the pace of the day."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.schema import presets
+from evaluation.forecast import MOST, START, Cost, forecast, keep_costs, read_costs, setting_of, yardstick
+from evaluation.workers import Cell, Recipe
+from generators.base import GenerationRequest
+
+RECIPE = Recipe(presets()["nano"], Path())
+CELLS = [Cell(f"k{n}", f"p{n}", "nano", 0, GenerationRequest(prompt="rain", seconds=5.0, steps=8), "f") for n in range(10)]
+
+
+def foretold(known, pace=None):
+    return forecast(CELLS, {"nano": RECIPE}, 1, {"nano": 8}, {"nano": 20.0}, known, pace)
+
+
+def cost(steps=8, rtf=0.2, **more):
+    return Cost(setting=setting_of(RECIPE, CELLS[0], 1, 8), steps=steps, rtf=rtf, **more)
+
+
+def test_what_was_measured_is_foretold():
+    ahead = foretold([cost(peak_mb=700.0)])
+    assert (ahead.seconds, ahead.memory_mb, ahead.basis) == (pytest.approx(10 * 5 * 0.2), 700.0, "measured here")
+    assert ahead.wall(2) == pytest.approx(START + 5)
+
+
+def test_a_machine_that_is_half_as_fast_takes_twice_as_long():
+    assert foretold([cost(yardstick=0.2)], pace=0.4).seconds == pytest.approx(20)
+    assert foretold([cost(yardstick=0.2)], pace=0.1).seconds == pytest.approx(5)
+    assert foretold([cost(yardstick=0.2)], pace=100.0).seconds == pytest.approx(10 * MOST)  # nobody believes that
+    assert foretold([cost()], pace=0.4).seconds == pytest.approx(10)  # measured before there was a yardstick
+
+
+def test_other_steps_are_scaled_and_said_to_be():
+    ahead = foretold([cost(steps=25, rtf=0.54)])
+    assert ahead.seconds == pytest.approx(10 * 5 * 0.2)
+    assert ahead.basis.startswith("scaled")
+    assert foretold([]).basis.startswith("guessed")
+
+
+def test_costs_are_kept_with_their_pace(tmp_path):
+    keep_costs(tmp_path, [cost(yardstick=0.3), cost(steps=25, rtf=0.6)])
+    keep_costs(tmp_path, [cost(rtf=0.1, yardstick=0.15)])
+    assert {(c.steps, c.rtf, c.yardstick) for c in read_costs(tmp_path)} == {(8, 0.1, 0.15), (25, 0.6, None)}
+
+
+def test_the_yardstick_measures_something():
+    assert 0.005 < yardstick() < 60

@@ -1,0 +1,174 @@
+"""How fast clips reach an embedder: audioldm_eval's own loader, run from its repository, against evaluation/embedders.py, in one run.
+
+python -m tests.evaluation.throughput --theirs DIR [--torchaudio DIR] [--clips 200] [--rounds 3]
+
+DIR holds a checkout of haoheliu/audioldm_eval, of which only ``datasets/load_mel.py`` is imported; both sides feed ``nano-clap``.
+Writes docs/measurements/metrics-throughput.json. Ratios are of processor time, children included: wall time is noise here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from torch.utils.data import DataLoader
+
+from evaluation.embedders import Cache, Clip, Heard, embedder, hear
+from media.audio import Audio
+
+OUT = Path(__file__).parents[2] / "docs" / "measurements" / "metrics-throughput.json"
+KINDS = {"44.1 kHz stereo": (44_100, 2), "16 kHz mono": (16_000, 1)}
+SECONDS = 10
+WORKERS = (8, 6)  # of theirs: the loader before VGGish, and the one before CNN14; every clip is loaded for each
+
+
+def their_loader(repository: Path, torchaudio: Path | None) -> ModuleType:
+    """``load_mel.py`` as it is. torchaudio without its compiled part, which fits one torch only; its ``load`` reads by soundfile."""
+    if torchaudio is not None:
+        sys.path.append(str(torchaudio))
+    compiled = ModuleType("torchaudio._extension")
+    vars(compiled).update(_IS_TORCHAUDIO_EXT_AVAILABLE=False, fail_if_no_align=lambda f: f, _check_cuda_version=lambda: None)
+    sys.modules["torchaudio._extension"], sys.modules["torchaudio._extension.utils"] = compiled, ModuleType("utils")
+    audio = importlib.import_module("torchaudio")
+
+    def load(path: str) -> tuple[torch.Tensor, int]:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        return torch.from_numpy(samples.T.copy()), rate
+
+    audio.load = load
+    spec = importlib.util.spec_from_file_location("load_mel", repository / "audioldm_eval" / "datasets" / "load_mel.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["load_mel"] = module  # its workers look it up by name
+    spec.loader.exec_module(module)
+    return module
+
+
+class Deaf:
+    """An embedder that hears nothing: what is left is the loader."""
+
+    name, sample_rate, window, classes, digest = "deaf", 16_000, "", "", "sha256:" + "0" * 64
+
+    def embed(self, sounds: Any) -> list[Heard]:
+        return [Heard(np.zeros(1, np.float32), np.zeros((1, 1), np.float32)) for _ in sounds]
+
+
+def spent(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall and processor seconds, children included."""
+
+    def used() -> float:
+        both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return sum(each.ru_utime + each.ru_stime for each in both)
+
+    wall, processor = time.perf_counter(), used()
+    work()
+    return time.perf_counter() - wall, used() - processor
+
+
+def folder_of(root: Path, rate: int, channels: int, count: int) -> Path:
+    folder = root / f"{rate}-{channels}"
+    folder.mkdir(exist_ok=True)
+    for index in range(count):
+        noise = 0.1 * np.random.default_rng(index).standard_normal((SECONDS * rate, channels))
+        soundfile.write(folder / f"{index:04d}.wav", noise.clip(-1, 1), rate)
+    return folder
+
+
+def measure(kind: str, theirs: ModuleType, root: Path, count: int, rounds: int) -> dict[str, Any]:
+    folder = folder_of(root, *KINDS[kind], count)
+    paths = sorted(folder.glob("*.wav"))
+    ear = embedder("nano-clap")
+    ear.embed([Audio(np.zeros((1, 16_000), np.float32), 16_000)])
+    heard: dict[str, np.ndarray] = {}
+
+    def load(workers: int) -> list[torch.Tensor]:
+        return [wave[0] for wave, _ in DataLoader(theirs.WaveDataset(str(folder), 16_000), batch_size=1, num_workers=workers)]
+
+    def their_loading() -> None:
+        for workers in WORKERS:
+            load(workers)
+
+    def their_pass() -> None:
+        waves = load(WORKERS[0])
+        heard["theirs"] = np.stack([ear.embed([Audio(wave.numpy(), 16_000)])[0].vector for wave in waves])
+
+    told = [Clip.of(path) for path in paths]  # what the ledger says of a study's own sounds
+
+    def our_pass(which: list[Path], cache: Cache | None = None, key: str = "ours") -> None:
+        clips = [Clip.of(path) for path in which]
+        found, broken = hear(clips, [ear], cache)
+        assert not broken
+        heard[key] = np.stack([found[ear.name][clip.sha256].vector for clip in clips])
+
+    takes: dict[str, list[tuple[float, float]]] = {}
+    for turn in range(rounds):
+        cache = Cache(root / f"cache-{kind}-{turn}")
+        known = paths[: count * 10 // 11]  # a study that then grows by a tenth
+        for name, work in {
+            "their loader, both passes": their_loading,
+            "our loader": lambda: hear(told, [Deaf()]),
+            "our loader, hashing first": lambda: hear([Clip.of(path) for path in paths], [Deaf()]),
+            "theirs with the embedder": their_pass,
+            "ours with the embedder": lambda: our_pass(paths),
+            "ours, most of the study": lambda cache=cache, known=known: our_pass(known, cache, "part"),
+            "ours, a tenth more": lambda cache=cache: our_pass(paths, cache, "grown"),
+            "ours, nothing new": lambda cache=cache: our_pass(paths, cache, "again"),
+        }.items():
+            takes.setdefault(name, []).append(spent(work))
+    assert np.array_equal(heard["ours"], heard["grown"]) and np.array_equal(heard["ours"], heard["again"])
+    milliseconds = {name: round(1000 * median(cpu for _, cpu in each) / count, 2) for name, each in takes.items()}
+
+    def ratio(slow: str, fast: str) -> float:
+        return round(median(a / b for (_, a), (_, b) in zip(takes[slow], takes[fast], strict=True)), 2)
+
+    hearing = milliseconds["ours with the embedder"] - milliseconds["our loader"]
+    return {
+        "clips": f"{count} of {SECONDS} s, {kind}",
+        "rounds": rounds,
+        "cpu_milliseconds_a_clip": milliseconds,
+        "ratio": {
+            "loader": ratio("their loader, both passes", "our loader"),
+            "loader, hashing first": ratio("their loader, both passes", "our loader, hashing first"),
+            "loader and embedder, nothing kept": ratio("theirs with the embedder", "ours with the embedder"),
+            "a study that grew by a tenth": ratio("theirs with the embedder", "ours, a tenth more"),
+            "the same study again": ratio("theirs with the embedder", "ours, nothing new"),
+        },
+        "most_that_a_free_loader_could_reach": round(milliseconds["theirs with the embedder"] / max(hearing, 1e-9), 2),
+        "cosine_of_vectors_at_least": round(float((heard["ours"] * heard["theirs"]).sum(1).min()), 5),
+    }
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser()
+    asked.add_argument("--theirs", type=Path, required=True)
+    asked.add_argument("--torchaudio", type=Path)
+    asked.add_argument("--clips", type=int, default=200)
+    asked.add_argument("--rounds", type=int, default=3)
+    asked.add_argument("--out", type=Path, default=OUT)
+    told = asked.parse_args()
+    torch.set_num_threads(1)
+    theirs = their_loader(told.theirs, told.torchaudio)
+    with tempfile.TemporaryDirectory() as root:
+        rows = [measure(kind, theirs, Path(root), told.clips, told.rounds) for kind in KINDS]
+    kept = json.loads(OUT.read_text()) if OUT.exists() else {}
+    kept |= {"processors": os.cpu_count(), "rows": rows}
+    told.out.write_text(json.dumps(kept, indent=1) + "\n")
+    print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
