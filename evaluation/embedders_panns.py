@@ -6,17 +6,14 @@ Parameter names are those of qiuqiangkong/audioset_tagging_cnn. The spectrogram'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.weights import sha256_of
-from evaluation.embedders import Heard, by_length
-from evaluation.embedders_public import PublicFile, digest_of, read_network
-from media.audio import Audio
+from evaluation.embedders import Heard
+from evaluation.embedders_public import PublicEmbedder, PublicFile, one_vector
 from media.mel import MelSpec, mel_filterbank
 
 FILE_16K = PublicFile("Cnn14_16k_mAP=0.438.pth", "https://zenodo.org/record/3987831/files/Cnn14_16k_mAP%3D0.438.pth", 327, "CC BY 4.0")
@@ -24,8 +21,6 @@ FILE_32K = PublicFile("Cnn14_mAP=0.431.pth", "https://zenodo.org/record/3576403/
 ANALYSIS_16K = MelSpec(16_000, 512, 160, 64, 50.0, 8_000.0)
 ANALYSIS_32K = MelSpec(32_000, 1024, 320, 64, 50.0, 14_000.0)
 LEAST_SECONDS = 2.0  # audioldm_eval fills shorter sounds up with zeros to 32,000 samples at 16 kHz
-ROWS = 4
-_COMPUTED = ("spectrogram_extractor.", "logmel_extractor.")
 
 
 class _ConvBlock(nn.Module):
@@ -78,54 +73,25 @@ def log_mels(samples: Tensor, spec: MelSpec) -> Tensor:
     return 10 * (power.transpose(1, 2) @ _filters(spec)).clamp(min=1e-10).log10()[:, None]
 
 
-class Panns:
-    """``panns-cnn14``: the 16 kHz network that AudioLDM's evaluation hears with.
+class Panns(PublicEmbedder[Cnn14]):
+    """``panns-cnn14``: the 16 kHz network that AudioLDM's evaluation hears with."""
 
-    Args:
-        path: the file; None: the published name in ``LOA_HOME/checkpoints/panns``.
-        network: of other sizes, for a file of other sizes.
-    """
-
-    name = "panns-cnn14"
-    file, spec = FILE_16K, ANALYSIS_16K
+    name, folder, file = "panns-cnn14", "panns", FILE_16K
+    spec = ANALYSIS_16K
+    computed = ("spectrogram_extractor.", "logmel_extractor.")
     window = "the whole clip, at least 2 s"
     classes = "sigmoid"
-
-    def __init__(self, path: Path | None = None, network: Cnn14 | None = None) -> None:
-        self._given, self._net, self._loaded = path, network, False
 
     @property
     def sample_rate(self) -> int:
         return self.spec.sample_rate
 
-    @cached_property
-    def digest(self) -> str:
-        return digest_of(self.file.place("panns", self._given), f"{self.name}-1")
+    def build(self) -> Cnn14:
+        return Cnn14()
 
-    @property
-    def weights(self) -> str:
-        """sha256 of the file, in hexadecimal."""
-        return sha256_of(self.file.place("panns", self._given))
-
-    def load(self) -> Cnn14:
-        if not self._loaded:
-            path = self.file.place("panns", self._given)
-            self._net = self._net or Cnn14()
-            read_network(self._net, path, _COMPUTED)
-            self._loaded = True
-        assert self._net is not None
-        return self._net
-
-    @torch.inference_mode()
-    def embed(self, sounds: Sequence[Audio]) -> list[Heard]:
-        net = self.load()
-        found: dict[int, Heard] = {}
-        for members, batch in by_length(sounds, ROWS):
-            wave = torch.from_numpy(batch)
-            wave = F.pad(wave, (0, max(0, round(LEAST_SECONDS * self.sample_rate) - wave.shape[1])))
-            vectors, logits = (x.numpy() for x in net(log_mels(wave, self.spec)))
-            found |= {i: Heard(vectors[row].copy(), vectors[row : row + 1].copy(), logits[row].copy()) for row, i in enumerate(members)}
-        return [found[index] for index in range(len(sounds))]
+    def hear(self, net: Cnn14, samples: Tensor) -> list[Heard]:
+        wave = F.pad(samples, (0, max(0, round(LEAST_SECONDS * self.sample_rate) - samples.shape[1])))
+        return one_vector(*net(log_mels(wave, self.spec)))
 
 
 class Panns32k(Panns):

@@ -5,20 +5,14 @@ Parameter names are those of kkoutini/PaSST. Nothing is patched out here: that i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.audiomae import Block
 from encoders.fbank import filterbank
-from encoders.weights import sha256_of
-from evaluation.embedders import Heard, by_length
-from evaluation.embedders_public import PublicFile, digest_of, read_network
-from media.audio import Audio
+from evaluation.embedders import Heard
+from evaluation.embedders_public import PublicEmbedder, PublicFile, one_vector
 
 FILE = PublicFile(
     "passt-s-f128-p16-s10-ap.476-swa.pt",
@@ -31,7 +25,6 @@ SECONDS = 10.0
 BINS, _FFT, _WINDOW, _HOP = 128, 1024, 800, 320
 _HIGHEST = 15_000.0  # Hz: half the rate less the room that training shifts it by
 _PATCH, _STRIDE = 16, 10
-ROWS = 4
 
 
 class _Patches(nn.Module):
@@ -81,48 +74,18 @@ def log_mels(samples: Tensor) -> Tensor:
     return (((mel + 1e-5).log() + 4.5) / 5)[:, None]
 
 
-class Passt:
-    """``passt``: KL and FD as audiocraft, TangoFlux and av-benchmark print them.
+class Passt(PublicEmbedder[PasstNet]):
+    """``passt``: KL and FD as audiocraft, TangoFlux and av-benchmark print them."""
 
-    Args:
-        path: the file; None: the published name in ``LOA_HOME/checkpoints/passt``.
-        network: of other sizes, for a file of other sizes.
-    """
-
-    name = "passt"
+    name, folder, file = "passt", "passt", FILE
     sample_rate = RATE
     window = "the first 10 s; a shorter clip is followed by silence"
     classes = "softmax"
 
-    def __init__(self, path: Path | None = None, network: PasstNet | None = None) -> None:
-        self._given, self._net, self._loaded = path, network, False
+    def build(self) -> PasstNet:
+        return PasstNet()
 
-    @cached_property
-    def digest(self) -> str:
-        return digest_of(FILE.place("passt", self._given), "passt-1")
-
-    @property
-    def weights(self) -> str:
-        """sha256 of the file, in hexadecimal."""
-        return sha256_of(FILE.place("passt", self._given))
-
-    def load(self) -> PasstNet:
-        if not self._loaded:
-            path = FILE.place("passt", self._given)
-            self._net = self._net or PasstNet()
-            read_network(self._net, path)
-            self._loaded = True
-        assert self._net is not None
-        return self._net
-
-    @torch.inference_mode()
-    def embed(self, sounds: Sequence[Audio]) -> list[Heard]:
-        net = self.load()
+    def hear(self, net: PasstNet, samples: Tensor) -> list[Heard]:
         wanted = round(SECONDS * RATE)
-        found: dict[int, Heard] = {}
-        for members, batch in by_length(sounds, ROWS):
-            wave = torch.from_numpy(batch)[:, :wanted]
-            wave = F.pad(wave, (0, wanted - wave.shape[1]))
-            vectors, logits = (x.numpy() for x in net(log_mels(wave)))
-            found |= {i: Heard(vectors[row].copy(), vectors[row : row + 1].copy(), logits[row].copy()) for row, i in enumerate(members)}
-        return [found[index] for index in range(len(sounds))]
+        wave = samples[:, :wanted]
+        return one_vector(*net(log_mels(F.pad(wave, (0, wanted - wave.shape[1])))))

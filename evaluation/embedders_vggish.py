@@ -7,17 +7,13 @@ values before the last ReLU.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from encoders.weights import sha256_of
-from evaluation.embedders import Heard, by_length
-from evaluation.embedders_public import PublicFile, digest_of, read_network
-from media.audio import Audio
+from evaluation.embedders import Heard
+from evaluation.embedders_public import PublicEmbedder, PublicFile
 
 FILE = PublicFile(
     "vggish-10086976.pth",
@@ -30,7 +26,6 @@ BANDS, FRAMES = 64, 96  # of one example: 0.96 s
 _WINDOW, _HOP, _FFT = 400, 160, 512  # samples
 _LOW, _HIGH, _OFFSET = 125.0, 7500.0, 0.01  # Hz, Hz, added before the logarithm
 LEAST = _WINDOW + (FRAMES - 1) * _HOP  # samples of one whole example
-ROWS = 4
 
 
 class VggishNet(nn.Module):
@@ -83,46 +78,18 @@ def examples(samples: np.ndarray) -> Tensor:
     return mel[:, : count * FRAMES].unflatten(1, (count, FRAMES))
 
 
-class Vggish:
-    """``vggish``: FAD's embedder. ``vector`` is the mean of the frames.
+class Vggish(PublicEmbedder[VggishNet]):
+    """``vggish``: FAD's embedder. ``vector`` is the mean of the frames."""
 
-    Args:
-        path: the file; None: ``LOA_HOME/checkpoints/vggish/vggish-10086976.pth``.
-        network: of other sizes, for a file of other sizes.
-    """
-
-    name = "vggish"
+    name, folder, file = "vggish", "vggish", FILE
     sample_rate = RATE
     window = "adjoining windows of 0.96 s; what is left over is not heard"
     classes = ""
 
-    def __init__(self, path: Path | None = None, network: VggishNet | None = None) -> None:
-        self._given, self._net, self._loaded = path, network, False
+    def build(self) -> VggishNet:
+        return VggishNet()
 
-    @cached_property
-    def digest(self) -> str:
-        return digest_of(FILE.place("vggish", self._given), "vggish-1")
-
-    @property
-    def weights(self) -> str:
-        """sha256 of the file, in hexadecimal."""
-        return sha256_of(FILE.place("vggish", self._given))
-
-    def load(self) -> VggishNet:
-        if not self._loaded:
-            path = FILE.place("vggish", self._given)
-            self._net = self._net or VggishNet()
-            read_network(self._net, path)
-            self._loaded = True
-        assert self._net is not None
-        return self._net
-
-    @torch.inference_mode()
-    def embed(self, sounds: Sequence[Audio]) -> list[Heard]:
-        net = self.load()
-        found: dict[int, Heard] = {}
-        for members, batch in by_length(sounds, ROWS):
-            mels = examples(batch)
-            vectors = net(mels.flatten(0, 1)[:, None]).unflatten(0, mels.shape[:2]).numpy()
-            found |= {index: Heard(vectors[row].mean(0), vectors[row].copy()) for row, index in enumerate(members)}
-        return [found[index] for index in range(len(sounds))]
+    def hear(self, net: VggishNet, samples: Tensor) -> list[Heard]:
+        mels = examples(samples.numpy())
+        vectors = net(mels.flatten(0, 1)[:, None]).unflatten(0, mels.shape[:2]).numpy()
+        return [Heard(frames.mean(0), frames.copy()) for frames in vectors]
