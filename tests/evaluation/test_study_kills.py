@@ -13,6 +13,7 @@ import pytest
 
 from configs.schema import StudyConfig, parse, presets
 from evaluation.ledger import read_ledger
+from evaluation.report import write_report
 from evaluation.study import Plan, plan, run
 from tests import quick_backend
 
@@ -72,6 +73,15 @@ def rows(folder: Path) -> list[dict]:
     return sorted(lines, key=lambda row: (row["key"], row["backend"]))
 
 
+def reported(folder: Path) -> dict[str, bytes]:
+    """Every file of the report, had all cells cost the same: what was measured of the machine is no result."""
+    ledger = folder / "ledger.jsonl"
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    ledger.write_text("".join(json.dumps(line | {"measured": {"wall_seconds": 1.0}}) + "\n" for line in lines))
+    files = [path for path in vars(write_report(folder)).values() if isinstance(path, Path)]
+    return {path.name: path.read_bytes() for path in files}
+
+
 def forked(planned: Plan, folder: Path) -> int:
     """A process that runs the study; it has all imports behind it, so a kill falls into the work."""
     child = os.fork()
@@ -86,7 +96,8 @@ def forked(planned: Plan, folder: Path) -> int:
 def killed_runs(tmp_path: Path, home: Path, kills: int, seed: int) -> list[int]:
     """Kill a study so often, every third time two processes of it at once; gives the rows that were there after each kill."""
     draw, folder = random.Random(seed), tmp_path / "killed"
-    config = parse(json.loads(Path(spec(tmp_path / "k.yaml", prompts=10 * kills)).read_text()), StudyConfig, "spec")
+    asked = spec(tmp_path / "k.yaml", prompts=10 * kills, metrics=["loudness", "failures"])
+    config = parse(json.loads(Path(asked).read_text()), StudyConfig, "spec")
     alone = plan(config, tmp_path / "alone", home, presets(home), lambda name, seed: None)
     started = time.perf_counter()
     run(alone, tmp_path / "alone")
@@ -104,6 +115,7 @@ def killed_runs(tmp_path: Path, home: Path, kills: int, seed: int) -> list[int]:
     run(planned, folder)
     assert rows(folder) == rows(tmp_path / "alone")
     assert (folder / "study.json").read_bytes() == (tmp_path / "alone" / "study.json").read_bytes()
+    assert reported(folder) == reported(tmp_path / "alone")
     sounds = {path.name: path.read_bytes() for path in (tmp_path / "alone" / "audio").iterdir()}
     assert {path.name: path.read_bytes() for path in (folder / "audio").iterdir() if path.suffix == ".wav"} == sounds
     return grown
@@ -172,8 +184,8 @@ def test_nano_killed_thrice_and_made_by_ray_is_nano_left_alone(tmp_path):
     assert all(row["status"] == "done" for row in rows(alone))
 
 
-@pytest.mark.parametrize(("steps", "least"), [(8, 1.15), (25, 1.3)])  # decoding is per sound and bit-exact: a third of 8 steps' work
-def test_a_batch_makes_more_sounds_a_second_than_one_by_one(tmp_path, steps, least):
+@pytest.mark.parametrize("steps", [8, 25])  # with few steps decoding weighs more, which is done sound by sound
+def test_a_batch_makes_more_sounds_a_second_than_one_by_one(tmp_path, steps):
     from configs.schema import presets
     from evaluation.batches import made_each, threads
     from evaluation.workers import Recipe
@@ -193,4 +205,4 @@ def test_a_batch_makes_more_sounds_a_second_than_one_by_one(tmp_path, steps, lea
                 spent[rows_together].append(time.process_time() - started)
     ratios = [one / eight for one, eight in zip(spent[1], spent[8], strict=True)]
     print(f"{steps} steps: CPU seconds one by one {spent[1]}, by eight {spent[8]}: {ratios}")
-    assert sorted(ratios)[1] >= least
+    assert sorted(ratios)[1] >= 1.3
