@@ -186,7 +186,7 @@ function play() {
     source.start(when, start);
     return { source, gain };
   });
-  const run = { sources, when, start, end, looped, last: null, timer: 0 };
+  const run = { sources, when, start, end, looped, last: { active: trial.active, at: start }, timer: 0 };
   trial.playing = run;
   run.timer = setInterval(() => follow(run), 20);
   at("play").textContent = "Stop";
@@ -206,7 +206,7 @@ function follow(run) {
   if (now === null) return;
   const track = trial.tracks[trial.active];
   // What passed since the last look was heard, unless the loop began anew or the timer slept for long.
-  if (run.last !== null && run.last.active === trial.active && now >= run.last.at && now - run.last.at < 1) {
+  if (run.last.active === trial.active && now >= run.last.at && now - run.last.at < 1) {
     for (let bin = Math.floor(run.last.at / BIN); bin <= Math.floor(now / BIN) && bin < track.bins.length; bin++) track.bins[bin] = 1;
   }
   run.last = { active: trial.active, at: now };

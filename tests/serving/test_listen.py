@@ -239,9 +239,17 @@ def find(browser: Any, selector: str) -> Any:
 
 def listen_to_all(browser: Any) -> None:
     """Every sound of the question to its end, one after the other, as a rater does."""
+
+    def heard(row: Any) -> bool:
+        if "whole" in row.get_attribute("class"):
+            return True
+        if not browser.execute_script("return !!trial.playing"):  # the first time, and where the one before ended during the switch
+            row.find_element("css selector", "button").click()
+        return False
+
     for row in browser.find_elements("css selector", ".sound:has(button)"):
         row.find_element("css selector", "button").click()
-        wait(lambda row=row: "whole" in row.get_attribute("class"), 10)
+        wait(lambda row=row: heard(row), 10)
 
 
 def rate_one(browser: Any, test: Test, names: dict[str, str], grades: dict[str, int]) -> None:
@@ -254,6 +262,9 @@ def rate_one(browser: Any, test: Test, names: dict[str, str], grades: dict[str, 
             browser.execute_script(
                 "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))", slider, grades[system]
             )
+    elif question["kind"] == "pair":
+        first, second = (grades[system] for system in systems)
+        browser.find_elements("css selector", "#choice input")[0 if first > second else 2].click()
     else:
         grade = question["check"] or grades[systems[0]]
         browser.find_elements("css selector", "#choice input")[grade - 1].click()
@@ -295,6 +306,17 @@ def test_a_whole_session_in_a_browser(tmp_path: Path, browser: Any, kind: Kind, 
     told = analyse(test, read_answers(tmp_path / "listening" / "answers.jsonl"))[kind]
     assert told["left_out"] == {} and told["raters"] == 1
     assert {name: row["mean"] for name, row in told["systems"].items()} == grades
+
+
+@pytest.mark.browser
+def test_a_session_of_pairs_in_a_browser(tmp_path: Path, browser: Any) -> None:
+    test = begun(tmp_path, "pair", prompts=3)
+    with served(test, tmp_path / "listening") as url:
+        take(browser, test, url, {"dull": 1, "bright": 2}, reload_after=1)
+    told = analyse(test, read_answers(tmp_path / "listening" / "answers.jsonl"))["pair"]
+    (pair,) = told["pairs"]
+    assert told["left_out"] == {} and told["raters"] == 1
+    assert pair["first_better"]["mean"] == (pair["first"] == "bright") and pair["first_better"]["n"] == 3
 
 
 @pytest.mark.browser
