@@ -23,10 +23,11 @@ from media.streaming import BLOCK, Reader, stem_blocks, track_blocks
 Mode = Literal["keep", "duck", "drop"]
 DUCK_DB = 12.0  # how far stems go down under speech
 DUCK_BEFORE, DUCK_AFTER = 0.15, 0.22  # seconds: down just before a word, up again after it (the detector ends up to 0.13 s late)
-MOST_GAIN_DB = 40.0  # what is quieter than that was not meant to be heard
-MARGIN_DB = 0.1  # between the limiter's ceiling and the promise: another meter's interpolator may see a little more
+MOST_GAIN_DB = 60.0  # what is quieter than that was not meant to be heard
+MARGIN_DB = 0.3  # between the limiter's ceiling and the promise: a meter of eight times the rate sees 0.2 dB more
 NEAR_LU = 0.1
-PASSES = 6
+PASSES = 8
+MOST_REDUCED_DB = 24.0  # peaks that are turned down further than that are not pressed any more
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,18 @@ def mix(
         heard = meter.lufs()
         gain, notes = _first_gain(heard, lufs)
         with raw.open("rb") as file:
-            for _ in range(PASSES):
+            slope, before = 1.0, (0.0, heard)  # how many LU a decibel of gain brings; less where the limiter takes it away again
+            for left in reversed(range(PASSES)):
                 made = _finish(file, part, output.suffix.lower(), samples, sample_rate, channels, gain, peak_db)
-                if lufs is None or not math.isfinite(heard) or abs(made.lufs - lufs) <= NEAR_LU or gain >= MOST_GAIN_DB:
+                if lufs is None or not math.isfinite(heard) or abs(made.lufs - lufs) <= NEAR_LU or gain >= MOST_GAIN_DB or not left:
                     break
-                gain = min(gain + lufs - made.lufs, MOST_GAIN_DB)
-        if lufs is not None and math.isfinite(made.lufs) and abs(made.lufs - lufs) > NEAR_LU:
+                if made.lufs < lufs and made.reduced_db > MOST_REDUCED_DB:
+                    break
+                if abs(gain - before[0]) > 0.01 and before[0]:
+                    slope = min(max((made.lufs - before[1]) / (gain - before[0]), 0.2), 1.0)
+                before = (gain, made.lufs)
+                gain = min(gain + (lufs - made.lufs) / slope, MOST_GAIN_DB)
+        if lufs is not None and math.isfinite(made.lufs) and abs(made.lufs - lufs) > NEAR_LU and gain < MOST_GAIN_DB:
             notes.append(f"the loudness is {made.lufs:.1f} LUFS and not {lufs:g}: more would break the ceiling of {peak_db:g} dBTP")
         if made.reduced_db > 6:
             notes.append(f"peaks were turned down by up to {made.reduced_db:.1f} dB to stay below {peak_db:g} dBTP")
