@@ -12,7 +12,7 @@ from typing import Any
 
 from media.refs import MediaRef
 from orchestrator.conversation import Conversation, Sound, caption
-from orchestrator.parsing import Parsed, number, parse, subject
+from orchestrator.parsing import QUOTES, Parsed, number, parse, subject
 from orchestrator.references import meant
 
 
@@ -42,9 +42,11 @@ _EXPORT = re.compile(
     r"|flac|ogg|mp3)\b",
     re.I,
 )
+_AS_A_FILE = re.compile(r"\b(?:as|into|to|in)\s+(?:an?\s+)?\.?(?:wav|flac|ogg|mp3)\b", re.I)
 # "tango" is a word; what something is compared with is a system.
 _TANGO = re.compile(
-    r"(?P<led>\b(?:with|against|to|vs\.?|versus|and|between|or)\s+)tango(?=\s*(?:$|[.,;:!?]|\b(?:on|for|and|with|vs|versus|against|or)\b))"
+    r"(?P<led>\b(?:with|against|to|vs\.?|versus|and|between|or)\s+)tango(?=\s*(?:$|[.,;:!?]|\b(?:on|for|and|with|vs|versus"
+    r"|against|or)\b))"
     r"|\btango(?=\s+(?:vs|versus|against)\b)",
     re.I,
 )
@@ -66,7 +68,7 @@ _DRAWN = (
     r"|cover (?:art|picture|image))"
 )
 _MAKING = (
-    r"(?:make|create|generate|produce|render|give me|show me|i (?:want|need|would like|'d like)"
+    r"(?:make|do (?:me )?an?|create|generate|produce|render|give me|show me|i (?:want|need|would like|'d like)"
     r"|can you (?:make|do|create|draw|paint)|paint me|draw me)"
 )
 _IMAGE = re.compile(
@@ -77,7 +79,7 @@ _IMAGE = re.compile(
     re.I,
 )
 _VIDEO = re.compile(
-    rf"\banimate\b|\b{_MAKING}\b[^.;]{{0,30}}\b(?:videos?|animations?|movies?|films?|video clips?|footage)\b(?:\s+(?:of|showing"
+    rf"\banimate\b|\b{_MAKING}\b[^.;]{{0,30}}\b(?:videos?|vids?|animations?|movies?|films?|video clips?|footage)\b(?:\s+(?:of|showing"
     rf"|with|where|in which|that shows|from|out of)\b|\s*:|\W*$)"
     r"|^\W*(?:an?\s+)?(?:\w+\s+)?(?:video|animation|film|movie)(?: clip)? (?:of|showing|with)\b|\bvideo,? not (?:audio|sound)\b",
     re.I,
@@ -92,8 +94,11 @@ _A_VIDEO = re.compile(
     r"\b(?:this|that|my|the|our|attached|silent|previous|last)\s+(?:\w+\s+)?(?:video|film|movie|clip|footage|recording of)\b", re.I
 )
 _KEEP = re.compile(
-    r"\bkeep(?:ing)?\s+(?:the\s+|its\s+|all\s+)?(?:original|own|dialogue|dialog|speech|voices?|existing"
-    r"|what (?:people|they|he|she) says?|talking)\b[\w ]*?\b(?:sound|audio|track|in)?\b"
+    r"\b(?:keep|leav|retain|preserv|maintain|conserv)\w*\s+(?:the\s+|its\s+|all\s+|their\s+)*(?:original|own|dialogues?"
+    r"|dialogs?|speech|voices?"
+    r"|existing|interviews?|camera|conversations?|what (?:people|they|he|she) says?|talking)\b(?![^,.;]*\b(?:out|off|away"
+    r"|behind)\b)[\w ]*?"
+    r"\b(?:sound|audio|track|in)?\b"
     r"|\bkeep(?:ing)? (?:the|its) (?:sound|audio)\b|\b(?:on top of|over|beside|alongside|mixed with) (?:the|its) (?:original|own"
     r"|existing)\b[\w ]*",
     re.I,
@@ -103,16 +108,24 @@ _DUCK = re.compile(
     re.I,
 )
 _DROP = re.compile(
-    r"\b(?:drop|throw (?:away|out)|discard|replace|remove|mute|ditch|delete|lose|without|get rid of"
-    r"|instead of)\b[^,.;]*\b(?:original|existing|old|camera|its own|own)\b"
-    r"(?:\s+(?:sound|audio|track|noise))?",
+    r"\b(?:drop|throw (?:away|out)|discard|replace|remove|mute|ditch|delete|lose|without|get rid of|kill|strip|cut|silence|scrap|erase"
+    r"|no|instead of|take out|turn off)\b[^,.;]*\b(?:original|existing|old|camera|location|production|its own|own|(?:video|film"
+    r"|clip)'s)\b"
+    r"(?:\s+(?:sound|audio|track|noise))?"
+    r"|\b(?:original|existing|old|camera)\s+(?:sound|audio|track|noise)\s+(?:can|should|must|may|has to)?\s*(?:be )?(?:go|out"
+    r"|off|away|removed"
+    r"|dropped|muted|deleted)\b|\b(?:leave|take|throw)\s+(?:the|its) (?:original|own|old|camera)\b[^,.;]*\b(?:out|off|away)\b",
     re.I,
 )
 _LAYER = {
-    "music": r"(?:music(?:al)?(?: layer)?|score|melod\w+|song)",
-    "foley": r"(?:foley|sound effects|effects)",
-    "ambience": r"(?:ambien\w+|atmosphere|background)",
+    "music": r"(?:(?:background )?music(?:al)?(?: layer)?|score|melod\w+|songs?)",
+    "foley": r"(?:foley|sound effects|effects|sfx|noises)",
+    "ambience": r"(?:ambien\w+|atmos\w*|background(?! music)|room tone)",
 }
+_NOT_WANTED = (
+    r"(?:no|without(?: any)?|not|nothing|minus|leav(?:e|ing) out|skip(?:ping)?|drop(?:ping)?|omit(?:ting)?|exclud(?:e|ing)|avoid|lose"
+    r"|ditch|except(?: for)?|(?:don't|do not) (?:want|add|include|need|use)(?: any)?)"
+)
 _CUES = re.compile(
     r"\b(?:please|can you|could you|would you|i want|i need|i'd like|give|add|put|make|create|do|write|compose|generate|a|an|the"
     r"|some|full|whole"
@@ -123,7 +136,7 @@ _CUES = re.compile(
     r"|atmosphere|no|not|me|one|attached|everything|else|in|underneath|let|have|dub)\b",
     re.I,
 )
-_TIME = r"(\d+(?:[.,]\d+)?|\d+:\d\d(?:\.\d+)?|one|two|three|four|five|six|seven|eight|nine|ten|zero)"
+_TIME = r"(\d+:\d\d(?:\.\d+)?|\d+(?:[.,]\d+)?|one|two|three|four|five|six|seven|eight|nine|ten|zero)"
 _S = r"(?:\s*(?:seconds?|secs?|s)\b)?"
 _REGION = re.compile(
     rf"\b(?:from|between)\s+(?:the\s+)?(?:seconds?\s+)?{_TIME}{_S}\s*(?:to|until|till|and|through|-"
@@ -136,6 +149,8 @@ _EDGE = re.compile(
     rf"\b(?:for |during |in )?the\s+(first|last|final|opening|closing)\s+{_TIME}?\s*(?:and a half )?(seconds?|secs?|s|half)\b", re.I
 )
 _EXTEND = re.compile(
+    r"\b(?:add|tack on|append)\s+(?:another\s+)?(?:\d+|two|three|four|five|ten) (?:more )?seconds?\b(?=\s*(?:$|[,.!]|more|to it"
+    r"|at the end|to the end|please))|"
     r"\b(?:extend|prolong|lengthen)\b(?:\s+(?:it|that|this|the (?:sound|clip|last one|first one|second one)))?"
     r"|\blet it (?:run|play|go)\b|\b(?:carry|go|keep) (?:on|going)\b[^,.;]*?(?=\bfor\b|\buntil\b|\btill\b|[,.;]|$)"
     r"|\bcontinue\b(?:\s+(?:it|that|this))?"
@@ -144,7 +159,7 @@ _EXTEND = re.compile(
     re.I,
 )
 _RESTORE = re.compile(
-    r"^\W*(?:(?:please|ok|no|nope|hmm|oh|sorry|let's|can you|could you|i want to|actually|better|scrap that|forget (?:that|it)"
+    r"^\W*(?:(?:please|ok|no|nope|nah|hmm|oh|sorry|let's|can you|could you|i want to|actually|better|scrap that|forget (?:that|it)"
     r"|never mind|and|then|now|just)[\s,]+)*(?:undo(?:\s+(?:that|it|this"
     r"|the last (?:change|step|edit)))?"
     r"|revert(?:\s+(?:that|it|this))?|restore|(?:go|take me|bring me|get|return|switch)?\s*back)\b",
@@ -183,9 +198,9 @@ def act(
     heard = tuple(ref for ref in attached if ref.kind == "audio")
     if (
         "export_audio" in tools
-        and (_EXPORT.search(text) or _only_a_file(text))
+        and (_EXPORT.search(text) or only_a_file(text) or ((which or heard) and _AS_A_FILE.search(text)))
         and not re.match(r"\W*(?:how|where|what)\b", text, re.I)
-        and not describing
+        and (not describing or only_a_file(text))
         and (_exports(text) or which or heard)
     ):
         return _export(text, heard[0].id if heard else which.media.id if which else "")
@@ -277,7 +292,7 @@ def _exports(text: str) -> bool:
     )
 
 
-def _only_a_file(text: str) -> bool:
+def only_a_file(text: str) -> bool:
     """Whether a format or a loudness is all that is said, beside which sound is meant."""
     rest = _FORMAT.sub(" ", _LUFS.sub(" ", text))
     return rest != text and not re.search(_BESIDE_A_FILE, rest, re.I)
@@ -325,7 +340,7 @@ def _compare(
     if not names and asked.asked == "compare" and len(asked.versions) > 1:
         sides = zip("ABCDEFGH", asked.versions, strict=False)
         return Act(asks="; ".join(f"{letter} is version {v.number}, {caption(v)}" for letter, v in sides) + ". Which one is better?")
-    led = re.search(r"(?:\bon\b|\bfor\b|\bwith\b|\bdo(?:es)? with\b|:)\s*(?P<what>\w.*)$", rest, re.I)
+    led = re.search(rf"(?:\bon\b|\bfor\b|\bwith\b|\bdo(?:es)? with\b|:)\s*['‘{QUOTES}]?(?P<what>\w.*)$", rest, re.I)
     rest = _COMPARE.sub(" ", led["what"] if led else rest)
     rest = re.sub(
         r"^(?:\W|\b(?:how|do|does|on|for|with|by|of|in|let|and|test|please|between|against|play|them|make|the|systems?|models?"
@@ -334,6 +349,7 @@ def _compare(
         rest,
     )
     wanted = subject(re.sub(r"(?:\W|\b(?:by|with|and|please|from|on|them|play|against)\b)+$", "", _numbers_out(rest)))
+    wanted = wanted.strip(f" '‘’{QUOTES}")
     if not names and not re.search(r"\b(?:systems?|models?|backends?|compare)\b", said.text, re.I):
         return None
     request: dict[str, Any] = {}
@@ -353,6 +369,14 @@ def _compare(
         ("guidance", said.guidance),
     )  # fmt: skip
     return Act("compare", arguments)
+
+
+def between_systems(text: str, backends: Sequence[str]) -> bool:
+    """Whether it can be about several systems: a word for them or for comparing, or two of their names."""
+    return (
+        bool(_COMPARE.search(text) or re.search(r"\b(?:systems?|models?|backends?)\b", text, re.I))
+        or len(_named(text, backends)[0]) > 1
+    )
 
 
 def _named(text: str, backends: Sequence[str]) -> tuple[list[str], str]:
@@ -401,19 +425,25 @@ def _soundtrack(said: Parsed, video: MediaRef) -> Act:
     gone = [
         layer
         for layer, words in _LAYER.items()
-        if re.search(rf"\b(?:no|without(?: any)?|not|nothing|minus|but no|leave out|skip)\s+(?:the\s+)?{words}", text, re.I)
+        if re.search(rf"\b{_NOT_WANTED}\s+(?:the\s+|any\s+|a\s+)?{words}(?!\s+only)", text, re.I)
+        or re.search(rf"\b(?:leave|take|keep|cut)\s+(?:the\s+)?{words}\s+(?:layer\s+)?(?:out|off|away)\b", text, re.I)
+        or re.search(rf"\b{words}[ -]free\b", text, re.I)
+        or any(re.search(rf"\b{words}", part, re.I) for part in said.negative.split(", "))
+        or (layer == "foley" and any(re.search(r"^(?:any |the )?(?:sounds?|noises?)\b", part) for part in said.negative.split(", ")))
     ]
-    only = re.search(r"\b(?:only|just|solely)\b[^.;]*", text, re.I)
-    if only and any(re.search(rf"\b{words}", only[0], re.I) for words in _LAYER.values()) and not gone:
-        gone = [layer for layer, words in _LAYER.items() if not re.search(rf"\b{words}", only[0], re.I)]
+    only = re.search(r"\b(?:only|just|solely|nothing but)\b[^.;,]*", text, re.I)
+    kept = [layer for layer, words in _LAYER.items() if only and layer not in gone and re.search(rf"\b{words}", only[0], re.I)]
+    if kept:
+        gone = [layer for layer in _LAYER if layer not in kept]
     layers = [layer for layer in ("ambience", "foley", "music") if layer not in gone] if gone else None
     rest = said.rest
     for pattern in (_KEEP, _DROP, _DUCK, _LUFS):
         rest = pattern.sub(" ", rest)
     for words in _LAYER.values():
-        rest = re.sub(rf"\b(?:no|without|nothing)\s+{words}", " ", rest, flags=re.I)
+        rest = re.sub(rf"\b(?:{_NOT_WANTED}\s+(?:the )?{words}|leave\s+(?:the )?{words} out)", " ", rest, flags=re.I)
     mood = " ".join(_CUES.sub(" ", rest).split()).strip(" ,.;:!?-")
-    negative = ", ".join(n for n in said.negative.split(", ") if n and not any(re.search(rf"\b{w}", n, re.I) for w in _LAYER.values()))
+    layer = rf"\b(?:{'|'.join(_LAYER.values())}|sound)"
+    negative = ", ".join(n for n in said.negative.split(", ") if n and not re.search(layer, n, re.I))
     negative = "" if re.search(r"\b(?:original|own)\b", negative) else negative
     prompt = f"{mood}, without {negative}" if mood and negative else mood
     arguments = (
@@ -446,8 +476,12 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
         )
     if not source:
         return None
-    if extending:
-        return Act("edit_audio", (*common, ("kind", "extend"), ("seconds", _extended(said, None if heard else which)), ("prompt", "")))
+    longer = _LONGER.search(said.text)
+    if extending or (longer and not _BESIDE_LENGTH.search(_LONGER.sub(" ", text))):
+        length = _extended(said, None if heard else which)
+        if not extending and longer and which and not heard and said.seconds is None and not said.extra_seconds:
+            length = round(which.seconds * (3.0 if re.search(r"three|triple|3x|much|lot|way", longer[0], re.I) else 2.0), 3)
+        return Act("edit_audio", (*common, ("kind", "extend"), ("seconds", length), ("prompt", "")))
     if style and not heard:
         return Act("edit_audio", (*common, ("kind", "style"), ("prompt", style["style"].strip(" .!?"))))
     if (
@@ -460,10 +494,28 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
     return None
 
 
+# "longer" and nothing else: the sound goes on. "Again, but longer" or "longer and calmer" is another sound.
+_LONGER = re.compile(
+    r"\b(?:(?:a (?:little|tiny|bit) ?(?:bit)?|even|some(?:what)?|much|way|far|a lot|slightly)\s+)?longer\b"
+    r"|\b(?:twice|double|three times|triple|2x|3x) (?:as long|the (?:length|duration)|its length)\b|\bdouble (?:it|the length"
+    r"|its length)\b",
+    re.I,
+)
+_BESIDE_LENGTH = re.compile(
+    r"\b(?!(?:it|that|this|the|a|an|make|makes?|please|can|could|would|you|i|i'd|we|want|need|have|get|like|to|be|one|ones"
+    r"|first|second|third|last"
+    r"|previous|sound|clip|version|but|and|now|ok|just|for|until|till|up|in|total|altogether|of|seconds?|secs?|s|minutes?|is"
+    r"|should|by|too"
+    r"|short|so|more|around|about|at|least|exactly|then|me|give|hmm|no|yes|little|bit|not|long|enough|was|let|us)\b)[a-z']{2,}"
+    r"|[\u3400-\u9fff]",
+    re.I,
+)
+
+
 def _extended(said: Parsed, sound: Sound | None) -> float | None:
     """The whole length after an extension in seconds: what was said, or twice the sound's; None where neither is known."""
     length = sound.seconds if sound else None
-    more = re.search(r"\b(?:by|another|for)\s+(?:another\s+)?$", said.text[: _first_number(said.text)], re.I)
+    more = re.search(r"\b(?:by|another|for|add|on|append)\s+(?:another\s+)?$", said.text[: _first_number(said.text)], re.I)
     if said.seconds is not None:
         return round(length + said.seconds, 3) if more and length is not None else said.seconds
     return None if length is None else round(length + (said.extra_seconds or length), 3)

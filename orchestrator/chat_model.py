@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from configs.registry import ConfigError, MissingExtra
 from media.refs import MediaRef
-from orchestrator.actions import act
+from orchestrator.actions import act, only_a_file
 from orchestrator.conversation import Conversation, Sound, caption, media_of, outcome, sound_of, text_of
 from orchestrator.intents import Intents, SentenceEncoder, shipped
 from orchestrator.languages import PLEAS, detect, gloss
@@ -110,7 +110,7 @@ _DESCRIBE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _MAKE = re.compile(
-    r"^\W*(?:(?:please|hey|ok|and|so|now|then|can you|could you|would you|will you|i(?:'d| would)? (?:like|want"
+    r"^\W*(?:(?:please(?: to)?|hey|ok|and|so|now|then|can you|could you|would you|will you|i(?:'d| would)? (?:like|want"
     r"|love|need)(?: you)? to|let me|let us|let's)[\s,]+)*"
     r"(?:make|create|generate|produce|synthesi[sz]e|render|play|hear|give me|gimme|simulate|imitate|sounds? of"
     r"|sound effects?|sfx)\b(?!\s+(?:it|that|this one)\b)",
@@ -284,11 +284,16 @@ def decide(
     which = which_sound(said.rest, earlier)[0] if earlier.sounds else None
     found = act(said, attached, earlier, tools, which, asks_what, options.backends)
     if found is not None:
-        return Say(found.asks, found.about, SIGNED) if found.asks else Call(((found.tool, found.args),), sure=SIGNED)
+        sure = CERTAIN if found.tool == "export_audio" and only_a_file(said.text) else SIGNED
+        return Say(found.asks, found.about, SIGNED) if found.asks else Call(((found.tool, found.args),), sure=sure)
     if said.had_address and not attached and not _MAKE_OF.search(said.rest):
         asks_to_open = _OPENING.search(said.rest) or intent != "generate" or share < 0.6
         if asks_to_open or not content(subject(said.rest)):
             return Say(NO_ADDRESS, "prompt", CERTAIN)
+    if not attached and _ENOUGH.fullmatch(said.rest):
+        return Say(chat("thanks", earlier, options), sure=CERTAIN)
+    if not attached and (_DEEDS.search(said.rest) or _HOW_IT_WORKS.search(said.rest)):
+        return Say(chat(said.rest, earlier, options), sure=SIGNED)
     if not attached and earlier.sounds and _ABOUT_US.search(said.rest) and (not asks_what or _WHAT_IT_IS.search(said.rest)):
         return Say(chat(said.rest, earlier, options), sure=CERTAIN)
     if asks_what:
@@ -311,6 +316,7 @@ _WRITTEN = re.compile(
 )
 _SOUNDS_LIKE = re.compile(r"\bsounds? like\b|\bhow (?:would|does|might|could)\b.*\bsound\b|\bin the style of\b", re.I)
 _GIVES = re.compile(
+    r"^\W*(?:make )?(?:a )?(?:sound|soundtrack) for\b|\bsoundtrack for (?:it|the|this|my)\b|"
     r"\b(?:give|add|put|make)\b.*\b(?:sounds?|audio|noise)\b"
     r"|^\W*(?:please |can you |could you )*(?:mix|blend|combine|merge|turn|sonify)\b",
     re.I,
@@ -327,9 +333,41 @@ _ABOUT_US = re.compile(
 _WHAT_IT_IS = re.compile(r"\b(?:changed?|differen(?:t|ces?)|seed|used?|made|done)\b", re.I)
 # "make the background louder", "make it a bit more aggressive": of what?
 _COMPARED = re.compile(
-    r"^\W*(?:(?:please|can you|could you|now|and)[\s,]+)*(?:(?:make|get|have|turn) (?:it|that|this|the [\w ]+?)"
+    r"^\W*(?:(?:please|can you|could you|now|and)[\s,]+)*(?:(?:make|get|have|turn) (?:it|that|this|the (?!.*\b(?:of|in|on|with"
+    r"|at|from)\b)[\w ]+?)"
     r"|a (?:bit|little)|even|much)"
     r"\s+(?:(?:a bit|a little|much|even|slightly) )*(?:\w{3,}er|(?:more|less) \w+)\W*(?:please\W*)?$",
+    re.I,
+)
+# Nothing more is wanted.
+_ENOUGH = re.compile(
+    r"\W*(?:(?:ok|okay|no|yes|oh|ah|alright|well|great|perfect)\W+)*(?:never ?mind|no,? (?:thanks|thank you)|all good|forget it"
+    r"|leave it(?: (?:like that|as it is))?"
+    r"|(?:that's|thats|that is|this is|it's|it is) (?:it|all|fine|perfect|great|enough|good|ok|okay|alright|lovely|right)"
+    r"|got it|i see|good enough"
+    r"|sounds good|we're done|i'm done)(?:\W+(?:thanks|thank you|then|now|for now|for today|everyone|dear|mate|man))*\W*",
+    re.I,
+)
+# What no sound would answer, and questions about ourselves.
+_DEEDS = re.compile(
+    r"^\W*(?:(?:please|can you|could you|would you|will you|do you know|now|and),? )*(?:tell (?:me |us )?(?:a|an|some"
+    r"|another) (?:joke|story|riddle|fact)"
+    r"|write (?:me |us )?(?:a|an|some) (?:poem|story|essay|letter|email))\b"
+    r"|^\W*(?:please )?(?:can|could|would|will) you (?:please )?(?:bake|cook|order|buy|book|call|phone|email|send|drive|clean"
+    r"|wash|fix|repair|pay"
+    r"|hack|tell (?:me |us )?(?:a|an|some) (?:joke|story|riddle|fact)|write (?:me |us )?(?:a|an|some) (?:poem|story|essay"
+    r"|letter|email|code)|translate|calculate|solve|remind|schedule|summari[sz]e|program|google|search|teach|clone)\b",
+    re.I,
+)
+_HOW_IT_WORKS = re.compile(
+    r"^\W*(?:(?:and|so|but|hey|ok|wait|by the way),? )*(?:(?:does|do|did|is|are|can|will|why|how|what|which|where|who"
+    r"|when)\b[^.:]{0,40}"
+    r"\b(?:(?:the|this|your|that|these|a) )(?:\w+ )?(?:models?|app|program|software|assistant|router|algorithm|training|weights"
+    r"|licen[cs]e|neural \w+)\b"
+    r"(?!.*\b(?:best|better|compare|versus)\b)"
+    r"|(?:do|does|did|will|are|why|how|where|when|what|who)\b(?: [\w']+){0,3}? (?:you|loa|it|i|one) (?:ever )?(?:keep|kept|store"
+    r"|learn|support|understand|run|running"
+    r"|train|trained|work|cost|collect|remember|need (?:the |an )?internet|need a (?:gpu|graphics card)|go online|free|open source)\b)",
     re.I,
 )
 _WANTS = re.compile(r"^\W*(?:i|we)(?:'d)?\s+(?:need|want|would like|like)\s+(?:something|anything|some sounds?|a sound)\b", re.I)
@@ -341,8 +379,19 @@ def english(text: str) -> str:
     return gloss(kept, detect(kept))
 
 
+_GREETING = re.compile(
+    r"^\W*(?:hi|hello|hey|yo|good (?:morning|afternoon|evening|day)|greetings|dear|excuse me|hallo|guten (?:tag|morgen|abend)"
+    r"|gr[üu](?:ss|ß) (?:dich|gott)"
+    r"|servus|moin|bonjour|bonsoir|salut|coucou|hola|buen[oa]s(?: d[íi]as| tardes| noches)?)(?:[ ,]+(?!i\b|we\b"
+    r"|you\b)[\w'-]+){0,2}?[,!.]+\s*"
+    r"(?=\w+\W+\w)|^\W*(?:你好|您好|嗨|早上好|下午好|晚上好)[，,！!。]\s*(?=\w{3})",
+    re.I,
+)
+
+
 def cleaned(text: str) -> str:
-    """The text in its own language, without what is only quoted from a medium or would have us forget our rules."""
+    """The text in its own language, without a greeting, what is only quoted from a medium, or would have us forget our rules."""
+    text = _GREETING.sub("", text)
     return PLEAS.sub(" ", _COMMANDS.sub(" ", _WRITTEN.sub(_unless_to_be_spoken, text)))
 
 
@@ -386,7 +435,7 @@ def _sound_or_words(
     """The part of the decision where nothing is to be described."""
     named = bool(earlier.sounds) and meant(said.rest, earlier.versions).named
     changing = bool(_CHANGE.search(said.rest)) or (intent == "change" and share >= 0.5) or _only_numbers(said) or named
-    making = bool(_MAKE.search(said.rest) or _AFTER.search(said.rest)) and not _ABLE.match(said.rest)
+    making = bool(_MAKE.search(said.rest) or _AFTER.search(said.rest) or _SEVERAL.search(said.rest)) and not _ABLE.match(said.rest)
     if changing and earlier.sounds and not attached and (named or not making or not content(subject(said.rest))):
         return replace(
             audio_call(changed(said, earlier), said, options), anew=True, sure=SIGNED if _CHANGE.search(said.rest) else GUESS
@@ -395,7 +444,8 @@ def _sound_or_words(
     wanted = subject(said.rest)
     if media:
         prompt = beside_media(wanted)
-        return audio_call(arguments_of(said, prompt, media, options), said, options)
+        seen = bool(attached) and all(ref.kind != "audio" for ref in attached) and bool(_SOUNDS_LIKE.search(said.rest))
+        return audio_call(arguments_of(said, prompt, media, options), said, options, CERTAIN if seen else GUESS)
     if not attached and not earlier.sounds and _COMPARED.search(said.rest):
         return Say(NO_SOUND_YET, "prompt", SIGNED)
     if _POINTING.search(said.rest) and not (intent == "chat" and _ASKING.match(said.rest)):
@@ -410,7 +460,11 @@ def _sound_or_words(
         return Say(UNKNOWN if content(wanted) else ASK_PROMPT, "prompt")
     if not content(wanted):
         return Say(ASK_PROMPT, "prompt")
-    return audio_call(arguments_of(said, wanted, (), options), said, options)
+    sure = SIGNED if making and not _VAGUE_WISH.search(wanted) else GUESS
+    return audio_call(arguments_of(said, wanted, (), options), said, options, sure)
+
+
+_VAGUE_WISH = re.compile(r"\b(?:something|anything|whatever|stuff|surprise|idea|thing)\b", re.I)
 
 
 def content(text: str) -> list[str]:
@@ -523,25 +577,33 @@ def describing(media: tuple[MediaRef, ...]) -> Call | Say:
     return Call((("describe_media", {"media": [ref.id for ref in media]}),))
 
 
-def audio_call(arguments: dict[str, Any], said: Parsed, options: RulesOptions) -> Call:
+def audio_call(arguments: dict[str, Any], said: Parsed, options: RulesOptions, sure: float = GUESS) -> Call:
     takes = _takes(said.rest, options.max_takes)
     seed = int(arguments.get("seed", 0))
-    return Call(tuple(("generate_audio", arguments | ({"seed": seed + k} if takes > 1 else {})) for k in range(takes)))
+    calls = tuple(("generate_audio", arguments | ({"seed": seed + k} if takes > 1 else {})) for k in range(takes))
+    return Call(calls, sure=sure)
 
 
 def _takes(text: str, most: int) -> int:
-    match = re.search(r"\b(two|three|four|2|3|4)\s+(?:different\s+)?(?:versions|takes|variations|variants)\b", text, re.I)
-    words = {"two": 2, "three": 3, "four": 4}
-    return min(most, words.get(match[1].lower()) or int(match[1])) if match else 1
+    match = _SEVERAL.search(text)
+    said = (match[1] or match[2]) if match else ""
+    words = {"two": 2, "three": 3, "four": 4, "couple": 2, "pair": 2}
+    return min(most, words.get(said.lower()) or int(said)) if match else 1
+
+
+_KINDS = r"(?:versions|takes|variations|variants|alternates|alternatives|options|attempts|tries|renditions|samples)"
+_DIFFERENT = r"(?:different|distinct|separate|differing|alternative|various)"
+# "three takes of a dog" and "three different dogs" are three sounds; "two dogs" is one.
+_SEVERAL = re.compile(
+    rf"\b(?:an?\s+)?(two|three|four|couple|pair|2|3|4)\s+(?:of\s+)?(?:(?:{_DIFFERENT}|more|other|short"
+    rf"|quick)\s+)*{_KINDS}\b(?:\s+of\b)?"
+    rf"|\b(two|three|four|2|3|4)\s+{_DIFFERENT}\b",
+    re.I,
+)
 
 
 def arguments_of(said: Parsed, prompt: str, media: tuple[MediaRef, ...], options: RulesOptions) -> dict[str, Any]:
-    prompt = re.sub(
-        r"^(?:two|three|four|\d)\s+(?:different\s+)?(?:versions|takes|variations|variants)\s+of\s+",
-        "",
-        prompt,
-        flags=re.I,
-    )
+    prompt = " ".join(_SEVERAL.sub(" ", prompt).split()) or prompt
     return _given(
         {
             "prompt": prompt,

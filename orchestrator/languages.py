@@ -17,13 +17,22 @@ from orchestrator.numbers import english_numbers
 LANGUAGES = ("en", "de", "fr", "es", "zh")
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _MARKS = {
-    "de": """der die das ein eine einen einem einer und mit ohne im auf für von zu bitte mir mach ist nicht sekunden wie klingt
+    "de": """passiert diesem dieser diese dieses brauche brauchen dafür schon passt singt hier auch
+        bisschen mehr soll sollen wird werden
+        sind hast habe haben hätte gern gerne wo warum welche welcher welches mein meine meinem meinen dein ohne gib lass
+        alles nur kein keine
+        der die das ein eine einen einem einer und mit ohne im auf für von zu bitte mir mach ist nicht sekunden wie klingt
         was kannst du ich noch nochmal länger kürzer bild jetzt den dem des zum zur aber wer hat dich danke vergleiche sag lies
         geräusch klang etwas statt als speicher leise laut hallo exportiere beschreibe zurück zweite öffne hört""",
-    "fr": """le la les un une des du de et avec sans dans sur pour qui que est fais moi je veux voudrais bruit secondes plus
-        s'il te plaît image cette ce mon ma encore mais peux tu comme au aux bonjour merci dis lis quel quelle qu'est
+    "fr": """dans ça cela chante ici faut il elle nous vous ai as avons sont était où pourquoi combien quoi tout tous seulement
+        très bien
+        même aussi trop moins faire mettre met mets donne veut
+        le la les un une des du de et avec sans dans sur pour qui que est fais moi je veux voudrais bruit secondes plus
+        s'il te plaît c'est quoi cet image cette ce mon ma encore mais peux tu comme au aux bonjour merci dis lis quel quelle qu'est
         enregistre exporte décris dessine crée reviens ouvre entend entend-on""",
-    "es": """el la los las un una unos de del y con sin en para que es haz quiero sonido segundos más por favor imagen esta este
+    "es": """canta aquí esto eso está hace falta nos sus tus muy bien también sólo solo todo todos cuál cuánto dónde cuándo mejor menos
+        hay tengo tiene pon ponle dame quita quítale necesito cuéntame chiste
+        el la los las un una unos de del y con sin en para que es haz quiero sonido segundos más por favor imagen esta este
         mi otra vez pero puedes como cómo qué al hola gracias di lee suena quién foto guárdalo exporta describe dibuja crea
         vuelve ruido durante abre oye""",
     "en": """the a an of and with without in on for that is make me please sound seconds second what how do you it this my to
@@ -116,13 +125,11 @@ _SPEAK = {
     "es": r"\b(?:di|dice|diga|diciendo|decir|habla|lee|leer|anuncia\w*|pronuncia\w*|susurra\w*|grita)\b",
     "zh": r"(?:说|朗读|念|读|播报|宣布|讲)",
 }
-_ALOUD = {
-    "de": r"^(?:bitte )?(?:lies|lese|sag|sage|sprich)(?: bitte| mir| das| dies| folgendes| laut| vor)*\s*:\s*",
-    "fr": r"^(?:lis|lire|dis|prononce)(?: a voix haute| tout haut| ceci| cela| ce texte)*\s*:\s*",
-    "es": r"^(?:lee|leer|di|pronuncia)(?: en voz alta| esto| lo siguiente)*\s*:\s*",
-    "zh": r"^(?:请)?(?:朗读|念|读|说|播报)(?:一下|出来|出)?\s*[:：]\s*",
+_ALOUD = {  # "Lies das vor: …", what follows is to be spoken
+    language: rf"^[^:：\"“”„«»「『]{{0,40}}?{verbs}[^:：\"“”„«»「『]{{0,30}}[:：]\s*\S" for language, verbs in _SPEAK.items()
 }
-_QUOTED = re.compile(r"[\"“”„«»「『]\s*([^\"“”„«»「」『』]+?)\s*[\"“”«»」』]")
+_QUOTED = re.compile(r"[\"“”„«»「『‹›]\s*([^\"“”„«»「」『』‹›]+?)\s*[\"“”«»」』‹›]")
+_SPEAK_EN = re.compile(r"\b(?:say|says|read|speak|announce|whisper|recite|narrate|pronounce|tell|voice|shout)\b", re.IGNORECASE)
 # A plea to forget one's rules, or to touch files, in any of the languages: it is left out before anything is read.
 PLEAS = re.compile(
     r"\b(?:ignorier|vergiss|missacht|umgeh)\w*\b[^.;!?\n]*\b(?:anweisung|regel|befehl|vorgabe|alles)\w*[^.;!?\n]*"
@@ -144,6 +151,11 @@ def detect(text: str) -> str:
     """
     if _HAN.search(text):
         return "zh"
+    outside = _QUOTED.sub(" ", text)
+    if outside != text and not _SPEAK_EN.search(outside):
+        own = [language for language, verbs in _SPEAK.items() if language != "zh" and re.search(verbs, fold(outside))]
+        if len(own) == 1:
+            return own[0]  # "Sprich: „…“"
     lower = re.sub(r"(?<!\w)['‘][^'’]*['’](?!\w)", " ", _QUOTED.sub(" ", text.lower()))
     words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", lower)
     scores = {}
@@ -214,9 +226,8 @@ def fold(text: str) -> str:
 def _spoken(text: str, language: str) -> str:
     """Words to be spoken as English rules know them: say "…"."""
     folded = fold(text)
-    aloud = re.match(_ALOUD[language], folded)
-    if aloud and len(folded) == len(text):
-        return f"read aloud: {text[aloud.end() :]}"
+    if re.match(_ALOUD[language], folded):
+        return f"read aloud: {re.split('[:：]', text, maxsplit=1)[1].strip()}"
     quoted = _QUOTED.search(text)
     if quoted and re.search(_SPEAK[language], fold(text[: quoted.start()] + " " + text[quoted.end() :])):
         rest = f"{text[: quoted.start()]} {text[quoted.end() :]}"
@@ -287,7 +298,8 @@ def _expanded(match: re.Match[str], english: str, hold: object) -> str:
 def _known(group: str, english: str) -> str:
     if re.search(" seconds?| half", english) and group[:1].isdigit():
         return group
-    table = _TAKES if "versions of" in english else _ORDER if re.search(" one|version| second| half", english) else {}
+    counted = "versions of" in english or " different" in english
+    table = _TAKES if counted else _ORDER if re.search(" one|version| second| half", english) else {}
     return table.get(group, group)
 
 
@@ -335,24 +347,29 @@ class _Table:
     def find(self, word: str) -> str | None:
         """The English of one word, by its form, its stem, or the two halves of a German compound."""
         word = fold(word)
-        found = self._simple(word)
+        found = self._whole(word) or self._stem(word, 3)
         if found is None and self.language == "de" and len(word) > 7:
             for cut in range(len(word) - 3, 3, -1):
                 head = self._simple(word[:cut]) or self._simple(word[:cut].rstrip("s")) or self._simple(word[:cut].removesuffix("en"))
                 tail = self._simple(word[cut:])
                 if head and tail:
                     return f"{head} {tail}".removesuffix(" sound")
-        return found
+        return found or self._simple(word)
 
     def _simple(self, word: str) -> str | None:
+        return self._whole(word) or self._stem(word, 6)
+
+    def _stem(self, word: str, most: int) -> str | None:
+        """Of an entry that stands for any ending, here of ``most`` letters."""
+        cuts = range(len(word), max(2, len(word) - most - 1), -1)
+        return next((self.stems[word[:cut]] for cut in cuts if word[:cut] in self.stems), None)
+
+    def _whole(self, word: str) -> str | None:
         if word in self.whole:
             return self.whole[word]
         for ending in _ENDINGS.get(self.language, ()):
             if len(word) - len(ending) >= 4 and word.endswith(ending) and word[: -len(ending)] in self.whole:
                 return self.whole[word[: -len(ending)]]
-        for cut in range(len(word), 2, -1):
-            if word[:cut] in self.stems and len(word) - cut <= 6:
-                return self.stems[word[:cut]]
         return None
 
     def _chinese(self, text: str) -> str:

@@ -24,7 +24,7 @@ from pydantic import PrivateAttr
 from configs.registry import MissingExtra
 from configs.schema import default_home
 from media.refs import MediaRef
-from orchestrator.actions import carried_out
+from orchestrator.actions import between_systems, carried_out
 from orchestrator.chat_model import (
     ASK_PROMPT,
     CERTAIN,
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 ADAPTER = Path(str(files("checkpoints") / "router" / "adapter.safetensors"))
 MAX_TOKENS = 96
 # How much the rules' own decision gains, in nats, by how firm the rule is that found it: measured (docs/router.md).
-GAINS = {CERTAIN: 50.0, SIGNED: 3.0, GUESS: 1.0}
+GAINS = {CERTAIN: 50.0, SIGNED: 5.0, GUESS: 1.5}
 
 
 class LocalOptions(RulesOptions):
@@ -232,6 +232,8 @@ class LocalChatModel(RulesChatModel):
         if name == "describe_media":
             media = turn.attached or referred(said.rest, earlier, any_medium=True)
             return describing(media) if media else None
+        if name == "compare" and not between_systems(turn.text, self.options.backends):
+            return None
         if name == "generate_audio":
             media = turn.attached or referred(said.rest, earlier)
             wanted = subject(said.rest)

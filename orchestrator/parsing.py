@@ -73,15 +73,16 @@ _DURATION_FRAME_AFTER = re.compile(
 )
 _MORE = re.compile(r"^\s*(?:longer|more|extra|shorter|less)\b", re.IGNORECASE)
 
-_QUOTE = r"[\"“”„«»‟]"
-_QUOTED = rf"(?:{_QUOTE}\s*(?P<q1>[^\"“”„«»‟]+?)\s*{_QUOTE}|(?<!\w)['‘’](?P<q2>.+?)['’](?!\w))"
+QUOTES = '"“”„«»‟「」『』‹›'  # of all languages
+_QUOTE = rf"[{QUOTES}]"
+_QUOTED = rf"(?:{_QUOTE}\s*(?P<q1>[^{QUOTES}]+?)\s*{_QUOTE}|(?<!\w)['‘’](?P<q2>.+?)['’](?!\w))"
 _SPEAK = (
     r"(?:say(?:s|ing)?|speak(?:s|ing)?|read(?:s|ing)?|announc(?:e|es|ing)|pronounce|whisper(?:s|ing)?|recite"
     r"|narrate|shout(?:s|ing)?|"
     r"yell(?:s|ing)?|tell(?:s|ing)?|voice(?:\s?over)?|utter|text[ -]to[ -]speech|tts|words?|sentence|phrase"
     r"|line|greeting)"
 )
-_TRANSCRIPT_QUOTED = re.compile(rf"\b{_SPEAK}\b[^\"“”„«»‟'‘’.!?]{{0,40}}{_QUOTED}", re.IGNORECASE)
+_TRANSCRIPT_QUOTED = re.compile(rf"\b{_SPEAK}\b[^{QUOTES}'‘’.!?]{{0,40}}{_QUOTED}", re.IGNORECASE)
 _POLITE = (
     r"(?:(?:please|hey|hi|hello|ok(?:ay)?|so|well|now|and|then|just|can you|could you|would you|will you|i want you to|"
     r"i'd like you to|i would like you to|let (?:a|the) (?:voice|speaker|narrator|robot))[ ,]+)*"
@@ -91,6 +92,12 @@ _TRANSCRIPT_BARE = (
         rf"^{_POLITE}(?:text[ -]to[ -]speech|tts|read(?:\s+this)?(?:\s+(?:aloud|out(?:\s+loud)?))?|speak|say)"
         r"(?:\s+(?:this|the following|these words)(?:\s+(?:aloud"
         r"|out(?:\s+loud)?))?)?\s*:\s*(?P<q1>.+)$",
+        re.I | re.S,
+    ),
+    re.compile(
+        rf"^{_POLITE}(?:read|say|speak|announce|narrate|recite|whisper|pronounce|voice)\b(?!\s+(?:something"
+        rf"|anything)\b)[^:{QUOTES}]{{0,40}}:"
+        r"\s*(?P<q1>.+)$",
         re.I | re.S,
     ),
     re.compile(
@@ -123,7 +130,7 @@ _STEPS = re.compile(
 _GUIDANCE = re.compile(
     r"[,;(]?\s*(?:\band\s+)?(?:\b(?:with|using|use|at)\s+)?(?:\b(?:a"
     r"|the)\s+)?\b(?:classifier[ -]free\s+)?(?:guidance|cfg)(?:[ _-]?scale)?"
-    r"\s*(?:=|:|is|to|of|at)?\s*(\d+(?:\.\d+)?)\)?",
+    r"\s*(?:=|:|is|to|of|at)?\s*(\d+(?:[.,]\d+)?)\)?",
     re.I,
 )
 _NEGATIVE = re.compile(
@@ -226,7 +233,7 @@ def parse(text: str, backends: Sequence[str] = ()) -> Parsed:
     had_address = rest != whole
     rest, transcript = _transcript(rest)
     rest, seed = _take(rest, _SEED, int)
-    rest, guidance = _take(rest, _GUIDANCE, float)
+    rest, guidance = _take(rest, _GUIDANCE, lambda n: float(n.replace(",", ".")))
     rest, steps = _take(rest, _STEPS, lambda n: int(number(n)))
     rest, backend = _backend(rest, backends)
     rest, seconds, extra = duration(rest)
@@ -282,9 +289,9 @@ def _transcript(text: str) -> tuple[str, str | None]:
         match = pattern.search(text)
         if match:
             group = "q1" if match["q1"] else "q2"
-            words = match[group].strip(" \"'“”‘’«»")
+            words = match[group].strip(f" '‘’{QUOTES}")
             start, end = match.span(group)
-            rest = (text[:start].rstrip(" \"'“‘«„:") + " " + text[end:].lstrip(" \"'”’»“.")).strip()
+            rest = (text[:start].rstrip(f" '‘:{QUOTES}") + " " + text[end:].lstrip(f" '’.{QUOTES}")).strip()
             if words:
                 return rest, words
     return text, None
@@ -310,12 +317,14 @@ def _backend(text: str, names: Sequence[str]) -> tuple[str, str | None]:
         if match:
             return f"{text[: match.start()]} {text[match.end() :]}", name
     other = re.search(
-        r"[,;(]?\s*\b(?:with|using|use|via)\s+(?:the\s+)?(?:backend\s+(\S+)|([\w.-]+)\s+(?:backend|model))\b\)?[:,]?",
+        r"[,;(]?\s*\b(?:with|using|use|via)\s+(?:the\s+)?(?:backend\s+(\S+)|([\w.-]+)\s+(?:backend|model)"
+        r"|(?=[a-z])([\w-]*\d)(?=\s*:))\b"
+        r"\)?[:,]?",
         text,
         re.I,
     )
     if other:
-        name = (other[1] or other[2]).strip(".,:;").lower()
+        name = (other[1] or other[2] or other[3]).strip(".,:;").lower()
         if name not in _NO_NAMES:
             return f"{text[: other.start()]} {text[other.end() :]}", name
     return text, None

@@ -32,7 +32,7 @@ def test_a_text_has_a_language(text: str, language: str) -> None:
         ("fr", "dix secondes de vagues sur la plage", "10 seconds waves on the beach"),
         ("fr", "remplace le chien par un canard", "replace the dog with duck"),
         ("es", "un perro ladrando a lo lejos", "a dog barking in the distance"),
-        ("es", "de 1 a 3 segundos pon una sirena", "from 1 to 3 seconds add siren"),
+        ("es", "de 1 a 3 segundos pon una sirena", "from 1 to 3 seconds add a siren"),
         ("zh", "十五秒的雷声", "15 seconds, thunder"),
         ("zh", "把狗换成鸭子", "replace the dog with duck"),
     ],
