@@ -100,7 +100,7 @@ def test_the_judge_learns_tells_its_ceiling_and_is_the_same_after_loading(tmp_pa
     monkeypatch.setattr(j2, "spoken", lambda scratch: [])
     stages: list[str] = []
 
-    built = build(tmp_path, open_tones, None, lambda stage, *_: stages.append(stage), steps=16, batch=8, takes=[*TAKES, TAKES[0]])
+    built = build(tmp_path, open_tones, None, lambda stage, *_: stages.append(stage), steps=12, batch=5, takes=[*TAKES, TAKES[0]])
 
     assert built.figures["top1"] == 1.0 and built.figures["unseen_package"]["takes"] == 4
     assert built.names == ("high", "low") and built.label_of("low", "procedural") == "low"

@@ -52,8 +52,8 @@ def test_judge_knows_sounds_of_seeds_it_never_met(judge, fresh):
 def test_judge_is_not_fooled_by_level_or_noise(judge, fresh):
     noise = np.random.default_rng(0).standard_normal(SAMPLES).astype(np.float32)
 
-    assert top1(judge, [(name, 0.2 * samples) for name, samples in fresh]) >= 0.95
-    assert top1(judge, [(name, 0.7 * samples + 0.003 * noise) for name, samples in fresh]) >= 0.9
+    assert top1(judge, [(name, 0.2 * samples) for name, samples in fresh[::2]]) >= 0.95
+    assert top1(judge, [(name, 0.7 * samples + 0.003 * noise) for name, samples in fresh[::2]]) >= 0.9
 
 
 def test_judge_gives_no_verdict_by_chance(judge, fresh):
@@ -107,21 +107,24 @@ def test_mel_of_a_stereo_sound_at_another_rate_shows_its_tone():
 
 def clips_of_low_and_high_sounds(seed: int) -> Clips:
     random = np.random.default_rng(seed)
-    mels = np.full((40, 512, 64), -9.0) + 0.5 * random.standard_normal((40, 512, 64))
+    mels = np.full((40, 128, 64), -9.0) + 0.5 * random.standard_normal((40, 128, 64))  # a quarter of a clip is learned from as well
     targets = np.arange(40) % 2
     mels[targets == 0, :, 5:20] += 7
     mels[targets == 1, :, 40:55] += 7
     return Clips(mels.astype(np.float16), targets.astype(np.int64))
 
 
-def test_training_learns_to_tell_low_from_high_and_repeats_itself():
+def test_training_learns_to_tell_low_from_high():
     labels = Labels(("low", "high"), ("low", "high"), (), {}, {})
-    nets = [fit(clips_of_low_and_high_sounds(0), 2, steps=16, batch=8, seed=1) for _ in range(2)]
+    judge = Judge(fit(clips_of_low_and_high_sounds(0), 2, steps=10, batch=8, seed=1), labels, "", {})
 
-    first, second = (Judge(net, labels, "", {}) for net in nets)
-    unseen = clips_of_low_and_high_sounds(1)
-    assert accuracy(first, unseen, "procedural")["top1"] == 1.0
-    assert np.array_equal(first.logits(unseen.mels), second.logits(unseen.mels))
+    assert accuracy(judge, clips_of_low_and_high_sounds(1), "procedural")["top1"] == 1.0
+
+
+def test_training_repeats_itself():
+    first, second = (fit(clips_of_low_and_high_sounds(0), 2, steps=2, batch=4, seed=1).state_dict() for _ in range(2))
+
+    assert all(np.array_equal(value, second[key]) for key, value in first.items())
 
 
 @pytest.fixture
