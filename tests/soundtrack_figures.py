@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -170,39 +171,35 @@ PHASES = {
 def kills(work: Path, times: int, each: int = 3, seed: int = 0) -> dict[str, Any]:
     """Kill real runs (SIGKILL), then let them end: is the sound that of one run?
 
-    The first soundtrack is killed once in each phase; then come kills at random moments, ``each`` in a row before a run that may end.
+    The first soundtrack is killed as each phase begins; then come kills up to 6 s later, ``each`` in a row before a run that may end.
     """
     video = toy(work / "film.mp4", [Shot("bounce", 3.0, 1), Shot("flash", 3.0, 2)], 25).path
     how = ("--backend", "nano-few", "--rerolls", "0")
     command, env = _command(work / "whole", video, "-o", work / "whole.mp4", *how)
-    begun = time.monotonic()
     subprocess.run(command, env=env, check=True, capture_output=True)
-    length, wanted, draw = time.monotonic() - begun, audio_hash(work / "whole.mp4"), random.Random(seed)
-    same, runs, killed, left = 0, 0, list[str | float](), list[str]()
+    wanted, draw = audio_hash(work / "whole.mp4"), random.Random(seed)
+    same, runs, killed, left = 0, 0, list[tuple[str, float]](), list[str]()
     while len(killed) < times:
         home, out = work / f"home{runs}", work / f"out{runs}.mp4"
         command, env = _command(home, video, "-o", out, *how)
-        moments: list[str | float] = (
-            [*PHASES] if runs == 0 else [draw.uniform(0.1, 0.98) for _ in range(min(each, times - len(killed)))]
-        )
-        for moment in moments:
+        anywhere = [(draw.choice([*PHASES]), round(draw.uniform(0, 6), 2)) for _ in range(min(each, times - len(killed)))]
+        for phase, later in [(phase, 0.0) for phase in PHASES] if runs == 0 else anywhere:
             process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            begun = time.monotonic()
-            while process.poll() is None and not (
-                any(home.glob(PHASES[moment])) if isinstance(moment, str) else time.monotonic() - begun > moment * length
-            ):
+            while process.poll() is None and not any(home.glob(PHASES[phase])):
                 time.sleep(0.005)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(later)
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
-                killed.append(moment if isinstance(moment, str) else round(moment, 2))
+                killed.append((phase, later))
                 left += [path.name for path in work.glob(".*")] + ([out.name] if out.exists() else [])
         done = subprocess.run(command, env=env, check=True, capture_output=True)
         assert not list((home / "cache" / "soundtrack" / "work").glob("*")), done.stderr
         same += audio_hash(out) == wanted
         runs += 1
         print(json.dumps({"killed": killed, "runs": runs, "same": same}), file=sys.stderr, flush=True)
-    return {"kills": len(killed), "runs": runs, "same": same, "killed": killed, "run_seconds": round(length, 1), "left": left}
+    return {"kills": len(killed), "runs": runs, "same": same, "killed": killed, "left": left}
 
 
 def memory(work: Path, minutes: Sequence[float] = (1.0, 15.0), layers: str = "ambience") -> dict[str, Any]:
