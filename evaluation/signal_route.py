@@ -96,7 +96,7 @@ class Bench:
             told[route] = share(hits) | {"top1": share(fits([row[:1] for row in top], shown)), "test_pictures": float(hits[:5].sum())}
             told[route]["each"] = {p.file.stem: [float(hit), row[:5]] for p, hit, row in zip(shown, hits, top, strict=True)}
         told["zeroed"] = self.zeroed(refs, shown, seed)
-        told["swapped"] = self.swapped(refs, shown, seed)
+        told["swapped"] = self.swapped(refs, shown, seed, fits(self.top(made["signal"]), shown))
         told["words"] = self.worded(refs[:12], made["signal"][:12], seed)
         return told
 
@@ -110,8 +110,12 @@ class Bench:
         by_chance = np.mean([len(p.labels) for p in shown]) * 5 / len(self.judge.labels.names)
         return share(hits) | {"chance": round(float(by_chance), 3), "first_labels": kinds}
 
-    def swapped(self, refs: Sequence[MediaRef], shown: Sequence[Shown], seed: int) -> dict[str, Any]:
-        """Each request is given the hidden states of the next picture of another kind; of those whose own picture is heard rightly."""
+    def swapped(self, refs: Sequence[MediaRef], shown: Sequence[Shown], seed: int, heard: np.ndarray) -> dict[str, Any]:
+        """Each request is given the hidden states of the next picture of another kind.
+
+        Args:
+            heard: [N] of 0 and 1: which pictures are heard rightly by their own states; of the others a swap can show nothing.
+        """
         conditioner, plain = self.signal, self.signal.signals
         order = [next(j for k in range(1, len(shown)) if apart(shown[i], shown[j := (i + k) % len(shown)])) for i in range(len(shown))]
         states = [plain("", [conditioner.medium(ref)]) for ref in refs]
@@ -119,14 +123,21 @@ class Bench:
         with replaced(conditioner, "signals", lambda words, media: next(queue)):
             top = self.top(self.sounds("signal", refs, seed + 100))
         other, own = fits(top, [shown[j] for j in order]), fits(top, shown)
-        return {"follows_other": share(other), "follows_own": share(own), "each": other.tolist(), "order": order}
+        could = heard[order] > 0
+        told = {"follows_other": share(other), "follows_own": share(own), "each": other.tolist(), "order": order}
+        return told | ({"follows_other_of_heard": share(other[could])} if could.any() else {})
 
     def worded(self, refs: Sequence[MediaRef], before: Sequence[Audio], seed: int) -> dict[str, Any]:
-        """Level, brightness and log-mel of the same pictures and seeds with words beside them."""
+        """Level, brightness and how much of a cricket (night's sound in training) the judge hears, with words beside the pictures."""
         after, again = self.sounds("signal", refs, seed, WORDS), self.sounds("signal", refs, seed, "close up")
         told: dict[str, Any] = {"words": WORDS, "pictures": len(refs)}
-        for name, value in (("level_db", level_db), ("brightness_hz", brightness_hz)):
-            rows = [[value(sound.samples[0]) for sound in sounds] for sounds in (before, after, again)]
+        cricket = self.judge.labels.names.index("cricket")
+        for name, value in (
+            ("level_db", lambda sound: level_db(sound.samples[0])),
+            ("brightness_hz", lambda sound: brightness_hz(sound.samples[0])),
+            ("cricket", lambda sound: float(self.judge.listen([sound])[0][cricket])),
+        ):
+            rows = [[value(sound) for sound in sounds] for sounds in (before, after, again)]
             told[name] = {key: round(float(np.median(row)), 1) for key, row in zip(("without", "far", "close"), rows, strict=True)}
             told[name]["lower_in"] = float(np.mean(np.asarray(rows[1]) < np.asarray(rows[0])))
             told[name]["far_below_close_in"] = float(np.mean(np.asarray(rows[1]) < np.asarray(rows[2])))

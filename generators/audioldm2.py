@@ -33,7 +33,7 @@ from generators.checkpoint import empty, part_shapes
 from generators.editing import KINDS, check_edit
 from generators.phonemes import END_ID, lacking
 from generators.rhythms import Rhythms
-from generators.scene import RULES, Layer, arranged, plan
+from generators.scene import RULES, Layer, arranged, plan, where_of
 from media.audio import Audio, fit_length, read_audio, resample
 from media.mel import MelSpec, log_mel
 from media.refs import MediaRef
@@ -538,10 +538,13 @@ class AudioLDM2(Backend):
 
     # -- words about time and place -------------------------------------------------------------------------------
     def _layers(self, request: GenerationRequest) -> list[Layer]:
-        """The sounds that a request's words ask for; what brings its own time (an edit, a curve) or LOA is one sound as it is."""
-        steered = request.media or request.loa or request.edit or request.envelope or not request.prompt
-        if steered or not self.config.scenes:
-            return [Layer(request.prompt, 0.0, request.seconds, request.seconds)]
+        """The sounds that a request's words ask for; what brings its own time (an edit, a curve) or LOA is one sound as it is.
+
+        So is what is shown, but near or far, where words beside it say so.
+        """
+        steered = request.loa or request.edit or request.envelope or not request.prompt or not self.config.scenes
+        if steered or request.media:
+            return [Layer(request.prompt, 0.0, request.seconds, request.seconds, where="" if steered else where_of(request.prompt))]
         return plan(request.prompt, request.seconds, self._conditioner.layers, self._conditioner.differ)
 
     @cached_property

@@ -1,6 +1,7 @@
 """The shipped checkpoint: what it understands, and that it is what its card says."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +66,16 @@ def test_an_unclear_picture_claims_nothing_and_a_cat_is_a_cat(nano: AudioLDM2) -
     assert understand(red) is None
     anchors = nano.labeller.anchors
     assert dict(zip(anchors.texts, anchors.labels, strict=True))[understand(cat)] == "cat"
+
+
+def test_words_beside_a_picture_say_how_far_away_it_is(nano: AudioLDM2) -> None:
+    cat = nano.store.put_file(PICTURES / "chelsea.jpg")
+
+    def where(words: str, **more: Any) -> list[str]:
+        return [layer.where for layer in nano._layers(GenerationRequest(prompt=words, media=(cat,), **more))]
+
+    assert where("but at night, far away") == ["far"] and where("close up") == ["near"]
+    assert where("then a dog, while it rains") == where("") == [""]  # what is shown stays one sound
 
 
 def _made(nano: AudioLDM2, **request: object) -> Audio:
