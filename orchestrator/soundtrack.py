@@ -78,6 +78,7 @@ _MOODS = re.compile(
     r"energetic|upbeat|folk|traditional|rustic|country|epic|romantic|dreamy|mysterious|playful)\b",
     re.I,
 )
+_NO_ONSET = "no impact, step or flash was seen, so there is no foley"
 _CALLED = {
     "music": r"(?:background\s+)?(?:music|songs?|score|melody)",
     "foley": r"(?:foley|(?:sound\s+)?effects?|sfx)",
@@ -328,7 +329,8 @@ def plan(
         if layer in wishes.layers and layer in makers:
             add()
     if "foley" in wishes.layers and "foley" in makers and not draft.events:
-        notes.append("no impact, step or flash was seen, so there is no foley")
+        nods = any(each.person for each in seen) and timeline.onsets
+        notes.append("only somebody's own movements were seen, so there is no foley" if nods else _NO_ONSET)
     return Plan(
         seconds=timeline.seconds,
         seed=seed,

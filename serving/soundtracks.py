@@ -244,7 +244,7 @@ class Studio:
             tell(0.3)
             foley = dict(stems).get("foley")
             sound = stem_onsets(foley, audio_onsets) if foley else []
-            visual = [onset.time for onset in timeline.onsets]
+            visual = [each.time for each in (planned.events if "foley" in planned.wishes.layers else timeline.onsets)]
             synced = report(timeline.scenes, visual, sound)
             keeps = wanted.original != "drop" and has_sound(video)
             speech = speech_spans(video) if keeps and wanted.original == "duck" else []

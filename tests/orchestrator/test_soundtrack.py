@@ -86,6 +86,7 @@ def test_somebody_who_fills_the_picture_strikes_nothing_unless_it_is_asked_for()
     film = Film(8.0, cuts=(4.0,), onsets=(Flash(1.0), Flash(6.0)))
     sights = [Seen((("bow tie", 0.6),), None, HERE, person=True), Seen((), None, THERE)]
     assert [event.time for event in plan(film, sights, makers()).events] == [6.0]
+    assert "own movements" in plan(Film(4.0, onsets=(Flash(1.0),)), sights[:1], makers()).notes[0]
     assert [event.time for event in plan(film, sights, makers(), prompt="knocks on wood").events] == [1.0, 6.0]
 
 
