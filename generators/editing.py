@@ -17,6 +17,8 @@ FADE_S = 0.06  # length of a crossfade; it lies inside the region that is made a
 SEAM_S = 0.1  # on either side of a seam, where levels are compared
 RELAX_S = 0.4  # how far into the new part its level is led towards that of the old one
 GAIN_DB = 12.0  # the most that the level of a new part is corrected
+MIRROR_DB = 40.0  # the most that a part beside a seam is corrected
+PARTS, ROUNDS = 4, 24  # parts of SEAM_S whose levels are led, and how often they are measured
 TAIL_S = 0.12  # of a sound that is extended: its last moment is made again, since nothing follows it to fade into
 
 
@@ -101,8 +103,40 @@ def joined(source: Audio, made: Audio, regions: list[tuple[float, float]]) -> Au
             rise[len(rise) - fade :] = _ramp(fade)[::-1]
             gain_db[len(rise) - led :] += _missing_db(old[last : last + seam], new[len(new) - seam :]) * _led(led, seam)[::-1]
         new = (new * 10 ** (gain_db / 20)).astype(np.float32)
-        out[first:last] = np.clip(_faded(old[first:last], new, rise), -1, 1)
+        mixed = _faded(old[first:last], new, rise)
+        if first > 0:
+            mixed = mirrored(mixed, old[max(first - seam, 0) : first], led)
+        if last < have:
+            mixed = mirrored(mixed[::-1], old[last : last + seam][::-1], led)[::-1]
+        out[first:last] = np.clip(mixed, -1, 1)
     return Audio(out[None], rate)
+
+
+def mirrored(new: np.ndarray, before: np.ndarray, led: int) -> np.ndarray:
+    """``new`` [S], which follows ``before`` [B], with the levels of its first B samples those of ``before`` read backwards.
+
+    Whatever window is laid on either side of the seam, up to B samples, both sides are as loud, though an event may begin or end there.
+    The gain begins at 1, so that there is no step, moves in straight lines of decibels between ``PARTS`` parts, and is 1 again after
+    ``led`` samples.
+    """
+    part = len(before) // PARTS
+    if part < 8 or len(new) < len(before) or led < len(before):
+        return new
+    wanted = np.array([_level_db(before[len(before) - (k + 1) * part : len(before) - k * part]) for k in range(PARTS)])
+    places = np.array([0, *((k + 0.5) * part for k in range(PARTS)), max(led, PARTS * part + 1)])
+    gain_db = np.zeros(PARTS)
+    for _ in range(ROUNDS):
+        curve = np.interp(np.arange(led), places, [0.0, *gain_db, 0.0])
+        head = new[:led] * 10 ** (curve / 20)
+        gain_db += wanted - np.array([_level_db(head[k * part : (k + 1) * part]) for k in range(PARTS)])
+        gain_db = np.clip(gain_db, -MIRROR_DB, MIRROR_DB)
+    curve = np.interp(np.arange(led), places, [0.0, *gain_db, 0.0])
+    return np.concatenate([new[:led] * 10 ** (curve / 20), new[led:]]).astype(np.float32)
+
+
+def _level_db(x: np.ndarray) -> float:
+    """Root mean square in dB of full scale, -80 at least."""
+    return max(-80.0, 10 * math.log10(float(np.mean(x.astype(np.float64) ** 2)) + 1e-12))
 
 
 def _ramp(n: int) -> np.ndarray:
