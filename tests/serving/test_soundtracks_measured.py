@@ -24,7 +24,7 @@ def test_what_is_seen_is_heard_within_40_ms_and_little_is_invented(tmp_path: Pat
 
 
 def test_a_scene_sounds_like_what_it_shows_with_music_in_it(tmp_path: Path) -> None:
-    told = scenes(tmp_path, 4, first=20)
+    told = scenes(tmp_path, 4, first=30)
     print(json.dumps(told))
     assert told["scenes"] == 20 and told["right"] >= 0.7, told
 
