@@ -17,7 +17,7 @@ FADE_S = 0.06  # length of a crossfade; it lies inside the region that is made a
 SEAM_S = 0.1  # on either side of a seam, where levels are compared
 RELAX_S = 0.4  # how far into the new part its level is led towards that of the old one
 GAIN_DB = 12.0  # the most that the level of a new part is corrected
-MIRROR_DB = 40.0  # the most that a part beside a seam is corrected
+MIRROR_DB = 40.0  # the most that a part beside a seam is raised; it is lowered by up to twice as much
 PARTS, ROUNDS = 4, 24  # parts of SEAM_S whose levels are led, and how often they are measured
 TAIL_S = 0.12  # of a sound that is extended: its last moment is made again, since nothing follows it to fade into
 
@@ -129,7 +129,7 @@ def mirrored(new: np.ndarray, before: np.ndarray, led: int) -> np.ndarray:
         curve = np.interp(np.arange(led), places, [0.0, *gain_db, 0.0])
         head = new[:led] * 10 ** (curve / 20)
         gain_db += wanted - np.array([_level_db(head[k * part : (k + 1) * part]) for k in range(PARTS)])
-        gain_db = np.clip(gain_db, -MIRROR_DB, MIRROR_DB)
+        gain_db = np.clip(gain_db, -2 * MIRROR_DB, MIRROR_DB)
     curve = np.interp(np.arange(led), places, [0.0, *gain_db, 0.0])
     return np.concatenate([new[:led] * 10 ** (curve / 20), new[led:]]).astype(np.float32)
 

@@ -460,7 +460,8 @@ def _sound_or_words(
         return Say(UNKNOWN if content(wanted) else ASK_PROMPT, "prompt")
     if not content(wanted):
         return Say(ASK_PROMPT, "prompt")
-    sure = SIGNED if making and not _VAGUE_WISH.search(wanted) else GUESS
+    named_only = not earlier.sounds and not _TALK.search(said.rest) and len(content(wanted)) > 1  # "slow footsteps"
+    sure = SIGNED if (making or named_only) and not _VAGUE_WISH.search(wanted) else GUESS
     return audio_call(arguments_of(said, wanted, (), options), said, options, sure)
 
 
