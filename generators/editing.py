@@ -135,8 +135,8 @@ def mirrored(new: np.ndarray, before: np.ndarray, led: int) -> np.ndarray:
 
 
 def _level_db(x: np.ndarray) -> float:
-    """Root mean square in dB of full scale, -80 at least."""
-    return max(-80.0, 10 * math.log10(float(np.mean(x.astype(np.float64) ** 2)) + 1e-12))
+    """Root mean square in dB of full scale, -100 at least."""
+    return max(-100.0, 10 * math.log10(float(np.mean(x.astype(np.float64) ** 2)) + 1e-12))
 
 
 def _ramp(n: int) -> np.ndarray:
