@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from media.refs import MediaRef
-from orchestrator.conversation import Conversation, Sound, caption
+from orchestrator.conversation import Conversation, Sound, Version, caption
 from orchestrator.parsing import QUOTES, Parsed, number, parse, subject
 from orchestrator.references import meant
 
@@ -148,10 +148,17 @@ _REGION = re.compile(
 _EDGE = re.compile(
     rf"\b(?:for |during |in )?the\s+(first|last|final|opening|closing)\s+{_TIME}?\s*(?:and a half )?(seconds?|secs?|s|half)\b", re.I
 )
+# "everything after second 3", "from second 3 on": to the sound's end.
+_ONWARDS = re.compile(
+    rf"\b(?:everything|all|anything|the rest)\s+(?:after|from)\s+(?:the\s+)?(?:seconds?\s+)?{_TIME}(?:\s*(?:seconds?|secs?|s)\b)?"
+    rf"|\b(?:from|after)\s+(?:second\s+{_TIME}|{_TIME}\s*(?:seconds?|secs?|s))\s+(?:on(?:wards?)?\b|(?:to|until|till) the end\b)",
+    re.I,
+)
 _EXTEND = re.compile(
     r"\b(?:add|tack on|append)\s+(?:another\s+)?(?:\d+|two|three|four|five|ten) (?:more )?seconds?\b(?=\s*(?:$|[,.!]|more|to it"
     r"|at the end|to the end|please))|"
     r"\b(?:extend|prolong|lengthen)\b(?:\s+(?:it|that|this|the (?:sound|clip|last one|first one|second one)))?"
+    r"|\b(?:stretch|drag|draw) (?:it|that|this) out\b|\bstretch (?:it|that|this)\b"
     r"|\blet it (?:run|play|go)\b|\b(?:carry|go|keep) (?:on|going)\b[^,.;]*?(?=\bfor\b|\buntil\b|\btill\b|[,.;]|$)"
     r"|\bcontinue\b(?:\s+(?:it|that|this))?"
     r"|\b(?:keep|leave) (?:it |that |this )?(?:rolling|going|running|playing)\b"
@@ -159,7 +166,10 @@ _EXTEND = re.compile(
     re.I,
 )
 _RESTORE = re.compile(
-    r"^\W*(?:(?:please|ok|no|nope|nah|hmm|oh|sorry|let's|can you|could you|i want to|actually|better|scrap that|forget (?:that|it)"
+    r"^\W*(?:\w+,\s+)?i (?:really |just )?(?:liked?|prefer(?:red)?) "
+    r"(?=the (?:earlier|previous|first|last|old|original|second|third|one before)"
+    r"(?: one| version| sound| take)?(?: (?:better|more|best))?\W*$)"
+    r"|^\W*(?:(?:please|ok|no|nope|nah|hmm|oh|sorry|let's|can you|could you|i want to|actually|better|scrap that|forget (?:that|it)"
     r"|never mind|and|then|now|just)[\s,]+)*(?:undo(?:\s+(?:that|it|this"
     r"|the last (?:change|step|edit)))?"
     r"|revert(?:\s+(?:that|it|this))?|restore|(?:go|take me|bring me|get|return|switch)?\s*back)\b",
@@ -322,6 +332,11 @@ def lufs(text: str) -> float | None:
     return -abs(float(re.sub(r"[-−–\s]", "", found[1]).replace(",", "."))) if found else None
 
 
+def told_apart(versions: Sequence[Version]) -> str:
+    """A, B and so on: which version each is, and what."""
+    return "; ".join(f"{letter} is version {v.number}, {caption(v)}" for letter, v in zip("ABCDEFGH", versions, strict=False)) + "."
+
+
 _IT = re.compile(
     r"(?:(?:it|this|that|these|those|them|both|(?:the )?two|(?:this|that|the (?:last )?)\s?(?:one|sound)?|the same"
     r"|(?:both |the |two )*versions)(?:\s+(?:to|with))?)?",
@@ -338,8 +353,7 @@ def _compare(
     names, what = ["tango" if name == tango else name for name in names], rest
     asked = meant(said.text, earlier.versions)
     if not names and asked.asked == "compare" and len(asked.versions) > 1:
-        sides = zip("ABCDEFGH", asked.versions, strict=False)
-        return Act(asks="; ".join(f"{letter} is version {v.number}, {caption(v)}" for letter, v in sides) + ". Which one is better?")
+        return Act(asks=f"{told_apart(asked.versions)} Which one is better?", about="versions")
     led = re.search(rf"(?:\bon\b|\bfor\b|\bwith\b|\bdo(?:es)? with\b|:)\s*['‘{QUOTES}]?(?P<what>\w.*)$", rest, re.I)
     rest = _COMPARE.sub(" ", led["what"] if led else rest)
     rest = re.sub(
@@ -396,7 +410,8 @@ def _numbers_out(text: str) -> str:
 
 def _picture(tool: str, said: Parsed, attached: Sequence[MediaRef]) -> Act:
     count = re.search(
-        r"\b(two|three|four|2|3|4)\s+(?:different\s+|\w+\s+)?(?:pictures|images|photos|drawings|versions|illustrations|posters)\b",
+        r"\b(two|three|four|2|3|4)\s+(?:different\s+|\w+\s+)?(?:pictures|images|photos|drawings|versions|illustrations|posters|covers|paintings|sketches|logos|icons"
+        r"|portraits|wallpapers)\b",
         said.rest,
         re.I,
     )
@@ -555,6 +570,10 @@ def regions(text: str, length: float | None) -> tuple[float, float] | None:
     if found:
         start, end = [group for group in found.groups() if group is not None][:2]
         return _at(start), _at(end)
+    onwards = _ONWARDS.search(text)
+    if onwards and length is not None:
+        start = _at(next(group for group in onwards.groups() if group is not None))
+        return (start, length) if start < length else None
     edge = _EDGE.search(text)
     if edge is None or (edge[2] is None and not edge[3].startswith(("second", "sec", "half"))):
         return None
@@ -586,7 +605,7 @@ def _first_number(text: str) -> int:
 
 
 def _cut(text: str) -> str:
-    return " ".join(_EDGE.sub(" ", _REGION.sub(" ", text)).split())
+    return " ".join(_ONWARDS.sub(" ", _EDGE.sub(" ", _REGION.sub(" ", text))).split())
 
 
 def _wanted(rest: str) -> str:

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from configs.registry import ConfigError, MissingExtra
 from media.refs import MediaRef
-from orchestrator.actions import act, only_a_file
+from orchestrator.actions import act, only_a_file, told_apart
 from orchestrator.conversation import Conversation, Sound, caption, media_of, outcome, sound_of, text_of
 from orchestrator.intents import Intents, SentenceEncoder, shipped
 from orchestrator.languages import PLEAS, detect, gloss
@@ -282,9 +282,17 @@ def decide(
     asking = intent == "describe" and share >= 0.5 and not _MAKE.search(said.rest) and not _GIVES.search(said.rest)
     asks_what = bool(_DESCRIBE.search(said.rest) or asking) and not _SOUNDS_LIKE.search(said.rest)
     which = which_sound(said.rest, earlier)[0] if earlier.sounds else None
+    if which is not None and not attached:
+        named = meant(said.rest, earlier.versions)
+        if named.named and named.asked in ("", "restore") and not named.versions and len(named.rest.split()) <= 3:
+            return Say(f"There is no such one among the {len(earlier.versions.made)} here. Which do you mean?", sure=CERTAIN)
+        if len(named.versions) > 1 and not named.asked and not content(named.rest):
+            return Say(f"{told_apart(named.versions)} Which one do you mean?", sure=CERTAIN)
     found = act(said, attached, earlier, tools, which, asks_what, options.backends)
     if found is not None:
         sure = CERTAIN if found.tool == "export_audio" and only_a_file(said.text) else SIGNED
+        if found.about == "versions":
+            return Say(found.asks, sure=CERTAIN)
         return Say(found.asks, found.about, SIGNED) if found.asks else Call(((found.tool, found.args),), sure=sure)
     if said.had_address and not attached and not _MAKE_OF.search(said.rest):
         asks_to_open = _OPENING.search(said.rest) or intent != "generate" or share < 0.6
@@ -367,7 +375,8 @@ _HOW_IT_WORKS = re.compile(
     r"(?!.*\b(?:best|better|compare|versus)\b)"
     r"|(?:do|does|did|will|are|why|how|where|when|what|who)\b(?: [\w']+){0,3}? (?:you|loa|it|i|one) (?:ever )?(?:keep|kept|store"
     r"|learn|support|understand|run|running"
-    r"|train|trained|work|cost|collect|remember|need (?:the |an )?internet|need a (?:gpu|graphics card)|go online|free|open source)\b)",
+    r"|train|trained|work|cost|collect|remember|need (?:the |an )?internet|need a (?:gpu|graphics card)|go online|free|open source)\b)"
+    r"|^\W*(?:what(?:'s| is) the |how )(?:longest|long|maximum|max)\b.*\b(?:you can|can you|can they|can it|is possible|there is)\b",
     re.I,
 )
 _WANTS = re.compile(r"^\W*(?:i|we)(?:'d)?\s+(?:need|want|would like|like)\s+(?:something|anything|some sounds?|a sound)\b", re.I)

@@ -30,6 +30,13 @@ VIDEO = medium("video", 100).id
     ("say", "tool", "expected"),
     [
         ("from 2 to 4 seconds make it a gunshot", "edit_audio", {"kind": "inpaint", "regions": [[2.0, 4.0]], "prompt": "a gunshot"}),
+        ("replace everything after second 3 with thunder", "edit_audio", {"regions": [[3.0, 5.0]], "prompt": "thunder"}),
+        ("from second 2 on a siren", "edit_audio", {"regions": [[2.0, 5.0]], "prompt": "a siren"}),
+        ("thunder after 3 seconds of rain", "", {}),
+        ("stretch it out to 25 seconds", "edit_audio", {"kind": "extend", "seconds": 25.0}),
+        ("I liked the earlier one better", "", {}),  # there is only one: a question
+        ("I like the first snow of winter", "", {}),
+        ("draw two album covers with a whale", "generate_image", {"count": 2}),
         ("the last two seconds should be thunder", "edit_audio", {"regions": [[3.0, 5.0]], "prompt": "thunder"}),
         ("extend it to 12 seconds", "edit_audio", {"kind": "extend", "seconds": 12.0}),
         ("continue for another 4 seconds", "edit_audio", {"kind": "extend", "seconds": 9.0}),

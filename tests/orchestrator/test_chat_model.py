@@ -58,6 +58,16 @@ def test_what_was_made_is_told_and_not_made_again(say: str) -> None:
     assert not said.tool_calls and said.text == "Version 1: “a dog barking”  (5 s, nano, seed 4)."
 
 
+def test_a_sound_that_is_not_there_is_not_made_up() -> None:
+    two = [*after("a dog barking"), *after("rain", 2)]
+    for say in ("the fifth one, calmer", "go back to the fourth"):
+        said = answer(say, *two)
+        assert not said.tool_calls and said.text == "There is no such one among the 2 here. Which do you mean?"
+    said = answer("the last two", *two)
+    assert not said.tool_calls and said.text.startswith("A is version 1, “a dog barking”")
+    assert "rain" in call("the second one but with rain", *two)["prompt"]
+
+
 def test_sounds_are_counted() -> None:
     said = answer("how many sounds have you made?", *after("a dog barking"), *after("rain", 2))
     assert not said.tool_calls and said.text.startswith("2 so far, the last one “rain”")
