@@ -521,7 +521,7 @@ _BESIDE_LENGTH = re.compile(
     r"|first|second|third|last"
     r"|previous|sound|clip|version|but|and|now|ok|just|for|until|till|up|in|total|altogether|of|seconds?|secs?|s|minutes?|is"
     r"|should|by|too"
-    r"|short|so|more|around|about|at|least|exactly|then|me|give|hmm|no|yes|little|bit|not|long|enough|was|let|us)\b)[a-z']{2,}"
+    r"|short|so|more|around|about|at|least|exactly|then|me|give|hmm|no|yes|little|bit|not|long|enough|was|let|us)\b)[a-z][a-z']+"
     r"|[\u3400-\u9fff]",
     re.I,
 )

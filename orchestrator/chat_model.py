@@ -290,7 +290,8 @@ def decide(
             return Say(f"{told_apart(named.versions)} Which one do you mean?", sure=CERTAIN)
     found = act(said, attached, earlier, tools, which, asks_what, options.backends)
     if found is not None:
-        sure = CERTAIN if found.tool == "export_audio" and only_a_file(said.text) else SIGNED
+        firm = found.args.get("kind") in ("extend", "restore") or (found.tool == "export_audio" and only_a_file(said.text))
+        sure = CERTAIN if firm else SIGNED
         if found.about == "versions":
             return Say(found.asks, sure=CERTAIN)
         return Say(found.asks, found.about, SIGNED) if found.asks else Call(((found.tool, found.args),), sure=sure)

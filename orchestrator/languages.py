@@ -17,20 +17,23 @@ from orchestrator.numbers import english_numbers
 LANGUAGES = ("en", "de", "fr", "es", "zh")
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _MARKS = {
-    "de": """passiert diesem dieser diese dieses brauche brauchen dafür schon passt singt hier auch
+    "de": """guten abend nacht moin servus
+        passiert diesem dieser diese dieses brauche brauchen dafür schon passt singt hier auch
         bisschen mehr soll sollen wird werden
         sind hast habe haben hätte gern gerne wo warum welche welcher welches mein meine meinem meinen dein ohne gib lass
         alles nur kein keine
         der die das ein eine einen einem einer und mit ohne im auf für von zu bitte mir mach ist nicht sekunden wie klingt
         was kannst du ich noch nochmal länger kürzer bild jetzt den dem des zum zur aber wer hat dich danke vergleiche sag lies
         geräusch klang etwas statt als speicher leise laut hallo exportiere beschreibe zurück zweite öffne hört""",
-    "fr": """dans ça cela chante ici faut il elle nous vous ai as avons sont était où pourquoi combien quoi tout tous seulement
+    "fr": """bonsoir salut bonne nuit
+        dans ça cela chante ici faut il elle nous vous ai as avons sont était où pourquoi combien quoi tout tous seulement
         très bien
         même aussi trop moins faire mettre met mets donne veut
         le la les un une des du de et avec sans dans sur pour qui que est fais moi je veux voudrais bruit secondes plus
         s'il te plaît c'est quoi cet image cette ce mon ma encore mais peux tu comme au aux bonjour merci dis lis quel quelle qu'est
         enregistre exporte décris dessine crée reviens ouvre entend entend-on""",
-    "es": """canta aquí esto eso está hace falta nos sus tus muy bien también sólo solo todo todos cuál cuánto dónde cuándo mejor menos
+    "es": """buenas noches tardes
+        canta aquí esto eso está hace falta nos sus tus muy bien también sólo solo todo todos cuál cuánto dónde cuándo mejor menos
         hay tengo tiene pon ponle dame quita quítale necesito cuéntame chiste
         el la los las un una unos de del y con sin en para que es haz quiero sonido segundos más por favor imagen esta este
         mi otra vez pero puedes como cómo qué al hola gracias di lee suena quién foto guárdalo exporta describe dibuja crea
