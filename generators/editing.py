@@ -17,8 +17,10 @@ FADE_S = 0.06  # length of a crossfade; it lies inside the region that is made a
 SEAM_S = 0.1  # on either side of a seam, where levels are compared
 RELAX_S = 0.4  # how far into the new part its level is led towards that of the old one
 GAIN_DB = 12.0  # the most that the level of a new part is corrected
-MIRROR_DB = 40.0  # the most that a part beside a seam is raised; it is lowered by up to twice as much
-PARTS, ROUNDS = 4, 24  # parts of SEAM_S whose levels are led, and how often they are measured
+MIRROR_DB = 20.0  # the most that a part beside a seam is raised; it is lowered by up to four times as much
+FILL_DB = 8.0  # from here to twice as much below what is wanted, a part is filled from across the seam
+PARTS, ROUNDS = 4, 60  # parts of SEAM_S whose levels are led, and how often they are measured
+SILENT_DB = -60.0  # of full scale: beside it a step is not heard
 TAIL_S = 0.12  # of a sound that is extended: its last moment is made again, since nothing follows it to fade into
 
 
@@ -116,22 +118,39 @@ def mirrored(new: np.ndarray, before: np.ndarray, led: int) -> np.ndarray:
     """``new`` [S], which follows ``before`` [B], with the levels of its first B samples those of ``before`` read backwards.
 
     Whatever window is laid on either side of the seam, up to B samples, both sides are as loud, though an event may begin or end there.
-    The gain begins at 1, so that there is no step, moves in straight lines of decibels between ``PARTS`` parts, and is 1 again after
-    ``led`` samples.
+    The gain begins at 1, so that there is no step (beside silence there is none to hear), moves in straight lines of decibels between
+    ``PARTS`` parts, and is 1 again after ``led`` samples.
     """
     part = len(before) // PARTS
     if part < 8 or len(new) < len(before) or led < len(before):
         return new
-    wanted = np.array([_level_db(before[len(before) - (k + 1) * part : len(before) - k * part]) for k in range(PARTS)])
-    places = np.array([0, *((k + 0.5) * part for k in range(PARTS)), max(led, PARTS * part + 1)])
+    behind, size = before[::-1][: PARTS * part], PARTS * part
+    wanted = _part_levels(behind, part)
+    # Where there is next to nothing to raise, the mirrored samples themselves sound on.
+    fill = np.clip((wanted - _part_levels(new, part)) / FILL_DB - 1, 0, 1)
+    middles = [(k + 0.5) * part for k in range(PARTS)]
+    share = np.interp(np.arange(size), [0.0, *middles, size], [fill[0], *fill, 0.0])
+    head = new[:led].copy()
+    head[:size] += behind * share
+    places = [0.0, *middles, max(led, size + 1)]
+    silent = wanted[0] < SILENT_DB
+
+    def with_gain(gain_db: np.ndarray) -> np.ndarray:
+        curve = np.interp(np.arange(led), places, [gain_db[0] if silent else 0.0, *gain_db, 0.0])
+        return head * 10 ** (curve / 20)
+
     gain_db = np.zeros(PARTS)
     for _ in range(ROUNDS):
-        curve = np.interp(np.arange(led), places, [0.0, *gain_db, 0.0])
-        head = new[:led] * 10 ** (curve / 20)
-        gain_db += wanted - np.array([_level_db(head[k * part : (k + 1) * part]) for k in range(PARTS)])
-        gain_db = np.clip(gain_db, -2 * MIRROR_DB, MIRROR_DB)
-    curve = np.interp(np.arange(led), places, [0.0, *gain_db, 0.0])
-    return np.concatenate([new[:led] * 10 ** (curve / 20), new[led:]]).astype(np.float32)
+        gain_db += 0.7 * (wanted - _part_levels(with_gain(gain_db), part))
+        gain_db = np.clip(gain_db, -4 * MIRROR_DB, MIRROR_DB)
+    # What is left is made up for by the neighbours: the largest difference over all windows is halved.
+    led_to = with_gain(gain_db)
+    missing = [_level_db(behind[: k * part]) - _level_db(led_to[: k * part]) for k in range(1, PARTS + 1)]
+    return np.concatenate([with_gain(gain_db + (max(missing) + min(missing)) / 2), new[led:]]).astype(np.float32)
+
+
+def _part_levels(x: np.ndarray, part: int) -> np.ndarray:
+    return np.array([_level_db(x[k * part : (k + 1) * part]) for k in range(PARTS)])
 
 
 def _level_db(x: np.ndarray) -> float:
