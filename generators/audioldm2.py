@@ -427,6 +427,7 @@ class AudioLDM2(Backend):
         del self._unet, self._vae, self._vocoder, self._conditioner
         self.__dict__.pop("labeller", None)
         self.__dict__.pop("_imagebind", None)
+        self.__dict__.pop("_rhythms", None)
 
     def misfits(self) -> dict[str, str]:
         """By part: what keeps its files from its networks; "" where they fit. Reads keys and shapes only.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import pickle
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -238,7 +238,8 @@ class BackendSuite:
         assert watched
         backend.unload()
         gc.collect()
-        assert [name for name, ref in watched.items() if ref() is not None] == []
+        left = [name for name, ref in watched.items() if ref() is not None]
+        assert not left, left
         backend.unload()  # twice is once
         assert backend.generate([ask(backend)])[0].media == wanted
 
@@ -304,12 +305,14 @@ class EncoderSuite:
 
 
 def weights(holder: object, seen: set[int] | None = None) -> int:
-    """Parameters of all networks that an object of ours holds, however deep."""
+    """Numbers in all networks and tensors that an object of ours holds, however deep."""
     seen = set() if seen is None else seen
     if id(holder) in seen:
         return 0
     seen.add(id(holder))
     if isinstance(holder, nn.Module):
         return sum(parameter.numel() for parameter in holder.parameters())
-    held = vars(holder).values() if hasattr(holder, "__dict__") else ()
+    if isinstance(holder, torch.Tensor):
+        return holder.numel()
+    held = holder.values() if isinstance(holder, Mapping) else vars(holder).values() if hasattr(holder, "__dict__") else ()
     return sum(weights(value, seen) for value in held)
