@@ -306,7 +306,7 @@ class AudioLDM2(Backend):
 
         import torch
 
-        from generators.vocoding import VERSION
+        from generators import editing, vocoding
 
         return {
             "weights": self._weights_hash,
@@ -314,7 +314,8 @@ class AudioLDM2(Backend):
             "threads": torch.get_num_threads(),
             "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")},
             **({"scenes": RULES} if self.config.scenes else {}),
-            **({"griffin_lim": VERSION} if self.config.head == "griffin_lim" else {}),
+            "edits": editing.VERSION,
+            **({"griffin_lim": vocoding.VERSION} if self.config.head == "griffin_lim" else {}),
         }
 
     # -- loading --------------------------------------------------------------------------------------------------

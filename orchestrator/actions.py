@@ -410,8 +410,8 @@ def _numbers_out(text: str) -> str:
 
 def _picture(tool: str, said: Parsed, attached: Sequence[MediaRef]) -> Act:
     count = re.search(
-        r"\b(two|three|four|2|3|4)\s+(?:different\s+|\w+\s+)?(?:pictures|images|photos|drawings|versions|illustrations|posters|covers|paintings|sketches|logos|icons"
-        r"|portraits|wallpapers)\b",
+        r"\b(two|three|four|2|3|4)\s+(?:different\s+|\w+\s+)?(?:pictures|images|photos|drawings|versions"
+        r"|illustrations|posters|covers|paintings|sketches|logos|icons|portraits|wallpapers)\b",
         said.rest,
         re.I,
     )
