@@ -14,6 +14,7 @@ from media.refs import MediaRef
 from orchestrator.conversation import Conversation, Sound, Version, caption
 from orchestrator.parsing import QUOTES, Parsed, number, parse, subject
 from orchestrator.references import meant
+from orchestrator.wishes import content
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ _SCORING = re.compile(
     re.I,
 )
 _A_VIDEO = re.compile(
-    r"\b(?:this|that|my|the|our|attached|silent|previous|last)\s+(?:\w+\s+)?(?:video|film|movie|clip|footage|recording of)\b", re.I
+    r"\b(?:this|that|my|the|our|attached|silent|previous|last)\s+(?:\w+\s+)?(?:video|film|movie|clip|footage|recording of)\b"
+    r"(?!\s+(?:games?|calls?|stores?|cameras?|projectors?|players?))",
+    re.I,
 )
 _KEEP = re.compile(
     r"\b(?:keep|leav|retain|preserv|maintain|conserv)\w*\s+(?:the\s+|its\s+|all\s+|their\s+)*(?:original|own|dialogues?"
@@ -234,7 +237,7 @@ def act(
     if "soundtrack_video" in tools:
         if video is not None and (attached or _SCORING.search(text) or _A_VIDEO.search(text)):
             return _soundtrack(said, video)
-        if video is None and not attached and _SCORING.search(text) and _A_VIDEO.search(text):
+        if video is None and not attached and _A_VIDEO.search(text) and _scores(said):
             return Act(asks=NO_VIDEO)
     if "edit_audio" not in tools or any(ref.kind != "audio" for ref in attached):
         return None
@@ -279,6 +282,14 @@ def carried_out(
     if kind == "variation":
         return Act("edit_audio", (*common, ("kind", "variation"), ("strength", 0.5)))
     return Act("edit_audio", (*common, ("kind", kind), ("prompt", subject(said.rest)))) if not heard else None
+
+
+def _scores(said: Parsed) -> bool:
+    """Whether a video is what the sound is for, rather than the place that a sound of its own is wanted for."""
+    for_it = _SCORING.search(said.text)
+    return bool(for_it) and (
+        not re.search(r"\b(?:sound|audio|music|soundscape) for\b", for_it[0], re.I) or not content(subject(said.rest))
+    )
 
 
 def _points(text: str, kind: str) -> bool:

@@ -31,6 +31,7 @@ from orchestrator.intents import Intents, SentenceEncoder, shipped
 from orchestrator.languages import PLEAS, detect, gloss
 from orchestrator.parsing import Parsed, parse, subject
 from orchestrator.references import meant
+from orchestrator.wishes import content
 
 
 class RulesOptions(BaseModel):
@@ -146,19 +147,6 @@ _COMMANDS = re.compile(
     r"|script)\b[^.;!?\n]*",
     re.I,
 )
-_VAGUE = frozenset(
-    """
-    a an the some any one ones sound sounds noise noises audio clip clips sfx effect effects sample track
-    recording something anything nice cool good great it this that these those thing me my for of to with
-    please here there short long new quick little fitting matching suitable and or but so what would like how
-    be is are do does can could you i make create generate produce give get want need in on into out both all
-    them fits fit match goes go turn set add as similar silent picture photo image video scene film photograph
-    pic drawing attached file files mix blend combine together one's same again their its which from by put
-    let hear based now just really exactly then im i'm i'd soundtrack atmosphere look looks seen see shown
-    showing shows hmm uh um well ok okay yes no second seconds minute minutes sounding along
-    """.split()  # noqa: SIM905 - a list of 120 quoted words is harder to read
-)
-
 _AGAIN = re.compile(
     r"\b(?:again|once more|one more(?: time)?|another (?:one|take|version|try|go|attempt|variant|variation)"
     r"|re-?do|repeat|"
@@ -476,15 +464,6 @@ def _sound_or_words(
 
 
 _VAGUE_WISH = re.compile(r"\b(?:something|anything|whatever|stuff|surprise|idea|thing)\b", re.I)
-
-
-def content(text: str) -> list[str]:
-    """The words of ``text`` that say what is heard.
-
-    >>> content("make me a nice sound of it"), content("a nice dog")
-    ([], ['dog'])
-    """
-    return [w for w in re.findall(r"[^\W\d_][\w'’-]*", text.lower()) if w not in _VAGUE and len(w) > 1]
 
 
 def changed(said: Parsed, earlier: Conversation) -> dict[str, Any]:

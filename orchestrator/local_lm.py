@@ -41,7 +41,6 @@ from orchestrator.chat_model import (
     changed,
     chat,
     cleaned,
-    content,
     decide,
     describing,
     english,
@@ -53,6 +52,7 @@ from orchestrator.conversation import Conversation, media_of, text_of
 from orchestrator.intents import SentenceEncoder
 from orchestrator.parsing import Parsed, parse, subject
 from orchestrator.plan import ASK, CHANGE, TALK, decisions, dialogue, question, schema
+from orchestrator.wishes import content
 
 if TYPE_CHECKING:
     from encoders.smollm import Llama

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from orchestrator.conversation import without_addresses
+from orchestrator.wishes import asked
 
 T = TypeVar("T")
 
@@ -153,9 +154,6 @@ _WISHES = re.compile(
         |cool|nice|sure|alright|hmm?)\b[\s,.!:]+
       | what\ (?:does|do|would|might|could|did)\ (?=.+\ sounds?(?:ed)?\ like\b)
       | (?:do\ you\ know\ |show\ me\ |let\ me\ hear\ )?how\ (?:does|do|would|might|could)?\ *(?=.+\ sounds?\b)
-      | for\ .{2,60}?\b(?:i|we)(?:'d|\ would)?\ (?:need|want|like)\b\ *(?:to\ hear\ )?
-      | .{3,80}?(?:\band|\bso|,|;|\.|\bwhere|\bfor\ which)\ +(?:i|we)(?:'d|'m|\ would)?\ (?:really\ |also\ )?(?:need
-      |want|like|love|looking\ for)\b\ *(?:to\ hear\ )?
       | (?:can|could|would|will)\ (?:you|we|i|u|ya)\ (?:please\ |pls\ |be\ so\ kind\ as\ to\ |kindly\ |also\ 
       |maybe\ |possibly\ |perhaps\ )*
       | (?:i(?:'d|\ would)?\ (?:really\ |also\ |just\ )*(?:want|need|like|love|wish|prefer|am\ looking\ for|fancy)
@@ -247,6 +245,7 @@ def subject(rest: str) -> str:
     >>> subject("Could you make me the sound of heavy rain, please?")
     'heavy rain'
     """
+    rest = asked(rest)
     stripped = _WISHES.sub("", rest)
     if stripped != rest and re.match(r"(?is)\s*(?:do you know )?(?:how|what)\b|.*\bsounds? like\b|.*\bsounds\b", rest):
         stripped = _HOW_SOUNDS.sub("", stripped)

@@ -1,0 +1,119 @@
+"""Of what a person says, the part that is to be heard: without the story around it and what it is wanted for.
+
+"I'm making a podcast about trains, can you give me a steam train leaving the station?" asks for a steam train leaving the station.
+Rules over English text; knows neither the conversation nor numbers.
+"""
+
+from __future__ import annotations
+
+import re
+
+_VAGUE = frozenset(
+    """
+    a an the some any one ones sound sounds noise noises audio clip clips sfx effect effects sample track
+    recording something anything nice cool good great it this that these those thing me my for of to with
+    please here there short long new quick little fitting matching suitable and or but so what would like how
+    be is are do does can could you i make create generate produce give get want need in on into out both all
+    them fits fit match goes go turn set add as similar silent picture photo image video scene film photograph
+    pic drawing attached file files mix blend combine together one's same again their its which from by put
+    let hear based now just really exactly then im i'm i'd soundtrack atmosphere look looks seen see shown
+    showing shows it's hmm uh um well ok okay yes no second seconds minute minutes sounding along
+    """.split()  # noqa: SIM905 - a list of 120 quoted words is harder to read
+)
+
+_SOFT = r"(?:please |pls |maybe |perhaps |possibly |kindly |also |just |really |quickly |be so kind as to |try to |help me )*"
+_DO = (
+    r"(?:make|create|generate|produce|give|do|get|find|play|record|simulate|imitate|design|render|compose|build|cook up|come up with"
+    r"|whip up|synthesi[sz]e|have|send|show|bring|add)"
+)
+_ASKED = re.compile(
+    rf"""\b(?:
+        (?:can|could|would|will)\ (?:you|u|ya|we|i|one)\ {_SOFT}{_DO}\b
+      | (?:i|we)(?:'d|'m|'re|\ would|\ am|\ are|\ will|'ll)?\ {_SOFT}(?:need|want|would\ love|love|like|looking\ for|after|could\ use
+        |be\ looking\ for)\b(?:\ (?:you\ )?to\ (?:{_DO}|hear)\b)?
+      | (?:please|so|now|then)\ {_DO}\b
+      | do\ you\ have\b | have\ you\ got\b | how\ about\b | let\ me\ hear\b | let's\ (?:have|hear|make|do)\b
+      | is\ it\ possible\ to\ {_DO}\b
+    )\ *(?:(?:me|us|it|for\ me)\b\ *)*""",
+    re.VERBOSE | re.IGNORECASE,
+)
+# Who speaks of himself, of us, or of why, says nothing that could be heard.
+_STORY = re.compile(
+    r"\b(?:i|i'm|i've|i'll|my|we|we're|our|us|you|your|u|thanks|thank|cheers|hello|hi|hey|because|since it's|it's for|this is for"
+    r"|that's for|it is for|project|deadline|homework)\b",
+    re.I,
+)
+_THINGS = (
+    r"(?:(?:video|computer|board|mobile|phone|indie|role[ -]playing|horror|puzzle)?[ -]?games?|podcasts?"
+    r"|(?:short|student|horror|science|silent)?[ -]?(?:films?|movies?)"
+    r"|(?:youtube|tiktok|insta(?:gram)?|product|birthday|wedding|holiday|school|explainer)?[ -]?(?:videos?|clips?|reels?|channels?)"
+    r"|projects?|apps?|websites?|presentations?|slides?|talks?|plays?|theat(?:er|re)(?: plays?| pieces?)?|class(?:room|es)?|lessons?"
+    r"|school|homework|streams?|ads?|adverts?|advertisements?|trailers?|intros?|outros?|audio ?books?|radio plays?|installations?"
+    r"|exhibitions?|museums?|d&d sessions?|campaigns?|sessions?|ringtones?|alarms?|meditations?|kids?|son|daughter|children|friend"
+    r"|boss|wife|husband|mum|mom|dad|grandma|party|wedding|thesis|papers?|demos?|animations?|cartoons?|series|documentar(?:y|ies)"
+    r"|prank|students?|customers?|clients?)"
+)
+_MEDIA = (
+    r"(?:games?|podcasts?|short films?|school projects?|projects?|presentations?|apps?|websites?|youtube videos?|audio ?books?"
+    r"|radio plays?|theat(?:er|re) (?:plays?|pieces?)|d&d sessions?)"
+)
+# "for my video game", "in our podcast about trains"; "for piano" and "for an old door" stay.
+_PURPOSE = re.compile(
+    rf"""[,;]?\s*\b(?:for|in|to\ use\ in|to\ put\ in(?:to)?|to\ go\ with|to\ play\ (?:in|at|during))\s+
+    (?:(?:my|our|his|her|their)\s+(?:\w+\s+){{0,2}}?(?:{_THINGS.replace(" ", chr(92) + " ")})
+      |(?:an?|the|this|some|today's)\s+(?:\w+\s+)?(?:{_MEDIA.replace(" ", chr(92) + " ")}))\b
+    (?:\s+(?:about|on|called|named)\s+(?:\w+\s*){{1,3}}?(?=$|[,.;!?]))?""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_SENTENCE = re.compile(r"(?<=[.!?;])\s+")
+
+
+def content(text: str) -> list[str]:
+    """The words of ``text`` that say what is heard.
+
+    >>> content("make me a nice sound of it"), content("a nice dog")
+    ([], ['dog'])
+    """
+    return [w for w in re.findall(r"[^\W\d_][\w'’-]*", text.lower()) if w not in _VAGUE and len(w) > 1]
+
+
+def asked(text: str) -> str:
+    """``text`` without its story and its purpose; as it is where nothing to be heard would be left.
+
+    >>> asked("My son has a birthday. Could you make me a roaring dragon for his party? Thanks!")
+    'a roaring dragon?'
+    """
+    bare = _PURPOSE.sub(" ", text)
+    bare = " ".join(bare.split()) if content(bare) else text
+    sentences = [s for s in _SENTENCE.split(bare) if s.strip()]
+    wished = [_after_the_wish(s) for s in sentences]
+    if any(wish for wish in wished):
+        first = next(k for k, wish in enumerate(wished) if wish)
+        kept = [wish or sentences[k] for k, wish in enumerate(wished) if wish or (k > first and _tells(sentences[k]))]
+        return " ".join(kept)
+    if len(sentences) > 1:
+        kept = [s for s in sentences if _tells(s)]
+        if kept:
+            return " ".join(kept)
+    return bare
+
+
+def _after_the_wish(sentence: str) -> str:
+    """What follows "can you make me"; "" where the sentence wishes nothing, or nothing to be heard follows."""
+    found = None
+    for match in _ASKED.finditer(sentence):
+        if content(sentence[match.end() :]):
+            found = match
+    if found is None:
+        return ""
+    before = sentence[: found.start()].strip(" ,;:-")
+    # "a dog barking, I want it loud": the story is the thing itself
+    if content(before) and not _STORY.search(before) and re.match(r"(?:it|that|this|them)\b", sentence[found.end() :], re.I):
+        return ""
+    if re.search(r"(?:it|that|this|them)\s*$", found[0].strip(), re.I) and content(before):
+        return ""
+    return sentence[found.end() :]
+
+
+def _tells(sentence: str) -> bool:
+    return bool(content(sentence)) and not _STORY.search(sentence)
