@@ -33,7 +33,7 @@ _MARKS = {
         s'il te plaît c'est quoi cet image cette ce mon ma encore mais peux tu comme au aux bonjour merci dis lis quel quelle qu'est
         enregistre exporte décris dessine crée reviens ouvre entend entend-on""",
     "es": """buenas noches tardes
-        canta aquí esto eso está hace falta nos sus tus muy bien también sólo solo todo todos cuál cuánto dónde cuándo mejor menos
+        canta aquí esto eso está hace falta nos sus tus muy bien también sólo todo todos cuál cuánto dónde cuándo mejor menos
         hay tengo tiene pon ponle dame quita quítale necesito cuéntame chiste
         el la los las un una unos de del y con sin en para que es haz quiero sonido segundos más por favor imagen esta este
         mi otra vez pero puedes como cómo qué al hola gracias di lee suena quién foto guárdalo exporta describe dibuja crea
@@ -161,16 +161,20 @@ def detect(text: str) -> str:
             return own[0]  # "Sprich: „…“"
     lower = re.sub(r"(?<!\w)['‘][^'’]*['’](?!\w)", " ", _QUOTED.sub(" ", text.lower()))
     words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", lower)
+    tables = {language: _table(language) for language in _LETTERS}
     scores = {}
     for language, marks in _MARKS.items():
         known = set(marks.split())
         score = sum(word in known for word in words) + 1.5 * any(letter in lower for letter in _LETTERS.get(language, ""))
+        if language == "fr":
+            score += re.search(r"(?<!\w)[dl]['’](?=[^\W\d_]{3})", lower) is not None
         if language != "en":
-            table = _table(language)
-            foreign = [fold(word) for word in words if len(word) > 2 and word not in _english()]
-            score += sum(0.6 if word in table.whole else 0.35 for word in foreign if table.find(word) is not None)
-        else:
-            score += 0.6 * sum(word in _english() for word in words)
+            table = tables[language]
+            foreign = [fold(word) for word in words if len(word) > 2 and not {word, word.removesuffix("s")} & _english()]
+            score += sum(0.6 if table.knows(word) else 0.35 for word in foreign if table.find(word) is not None)
+        else:  # "taxi" says less for English than "cab", for others write it alike
+            alike = [any(table.knows(word) for table in tables.values()) for word in words if word in _english()]
+            score += sum(0.3 if shared else 0.6 for shared in alike)
         scores[language] = score
     best = max(scores, key=lambda language: scores[language])
     return best if scores[best] > max(scores["en"], 0.5) else "en"
@@ -222,7 +226,10 @@ def fold(text: str) -> str:
     >>> fold("Größe à l'été")
     "grosse a l'ete"
     """
-    text = text.lower().replace("ß", "ss").replace("œ", "oe").replace("’", "'")
+    text = text.lower()
+    if text.isascii():
+        return text
+    text = text.replace("ß", "ss").replace("œ", "oe").replace("’", "'")
     return "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
 
 
@@ -347,10 +354,20 @@ class _Table:
                 k += 1
         return " ".join(piece for piece in out if piece)
 
+    def knows(self, word: str) -> bool:
+        """Whether a folded word stands in the table as it is, or but for its last letter."""
+        return word in self.whole or word in self.stems or word[:-1] in self.stems
+
     def find(self, word: str) -> str | None:
         """The English of one word, by its form, its stem, or the two halves of a German compound."""
         word = fold(word)
+        if self.whole.get(word) == "" and word not in _MARKS["en"].split():
+            return ""  # it says nothing, and is no English of a turn of speech
         found = self._whole(word) or self._stem(word, 3)
+        if found is None and self.language == "de" and "-" in word:
+            head, tail = map(self.find, word.rsplit("-", 1))
+            if head and tail:
+                return f"{head} {tail}"
         if found is None and self.language == "de" and len(word) > 7:
             for cut in range(len(word) - 3, 3, -1):
                 head = self._simple(word[:cut]) or self._simple(word[:cut].rstrip("s")) or self._simple(word[:cut].removesuffix("en"))
@@ -391,20 +408,24 @@ class _Table:
 
 
 @cache
+def _rows() -> tuple[tuple[str, list[str]], ...]:
+    """What `lexicon.txt` says: English, and the ways to say it in German, French, Spanish and Chinese as one column each."""
+    lines = files("orchestrator").joinpath("lexicon.txt").read_text("utf-8").splitlines()
+    parts = (line.partition("=") for line in lines if "=" in line and line[0] not in "#[")
+    return tuple((english.strip(), others.split(";")) for english, _, others in parts)
+
+
+@cache
 def _table(language: str) -> _Table:
     whole: dict[str, str] = {}
     stems: dict[str, str] = {}
     column = LANGUAGES.index(language) - 1
-    for line in files("orchestrator").joinpath("lexicon.txt").read_text("utf-8").splitlines():
-        if line.startswith(("#", "[")) or "=" not in line:
-            continue
-        english, _, others = line.partition("=")
-        for way in others.split(";")[column].split("/"):
-            way = fold(way.strip())
+    for english, others in _rows():
+        for way in map(str.strip, fold(others[column]).split("/")):
             if way.endswith("~"):
-                stems.setdefault(way[:-1], english.strip())
+                stems.setdefault(way[:-1], english)
             elif way:
-                whole.setdefault(way, english.strip())
+                whole.setdefault(way, english)
     whole |= {fold(word): english for word, english in _SMALL[language].items()}
     size = max(len(way) if language == "zh" else len(way.replace("'", " ' ").split()) for way in whole)
     return _Table(language, whole, stems, size)
@@ -412,6 +433,4 @@ def _table(language: str) -> _Table:
 
 @cache
 def _english() -> frozenset[str]:
-    lines = files("orchestrator").joinpath("lexicon.txt").read_text("utf-8").splitlines()
-    words = {word for line in lines if "=" in line and line[0] not in "#[" for word in line.partition("=")[0].split()}
-    return frozenset(words | set(_MARKS["en"].split()))
+    return frozenset({word for english, _ in _rows() for word in english.split()} | set(_MARKS["en"].split()))
