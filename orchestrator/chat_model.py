@@ -186,6 +186,9 @@ _CHANGE = re.compile(
       | (?:longer|shorter)\b | twice\b | double\ | half\ (?:as|the)\b | add\b | replace\b | remove\b | without\b 
       | with\b(?!\ (?:a\ seed)) | but\b | plus\b | instead\b
       | (?:put|throw|mix)\ .+\ (?:in|into|to|on)\ (?:it|that|there)\b | more\b | less\b
+      | (?:can|could|may)\ (?:i|we)\ have\ (?:it|that|this)\b | (?:way\ |a\ bit\ |far\ )?too\ (?:short|long|loud|quiet|fast|slow)\b
+      | (?:make|have|turn|get)\ (?:the|those|these)\ [\w-]+\ (?:\w+er|more|less|a\ bit|a\ little|much|slightly)\b
+      | (?:the|those|these|no|hmm)\b[\w\ ,]{2,40}\b(?:is|are)\ (?:\w+\ ){0,2}too\ \w+
       | use\ (?:another|a\ new|a\ different|seed)\b | change\b | (?:go\ )?back\ to\b | can\ it\ be\b
       | in\ (?:a|an|the)\ \w+(?:\ \w+)?\W*$ | at\ (?:night|dawn|dusk|noon)\b | (?:from\ )?(?:further|farther|closer)\b
     )|\binstead\W*$|\bagain\W*$|\bas\ long\W*$|\bthan\ (?:the\ )?(?:last|before|that)\b|\bonce\ more\W*$""",
@@ -209,18 +212,41 @@ _SWAPS = (
         re.I,
     ),
 )
+# "something totally different: a spaceship landing"
+_FRESH = re.compile(
+    r"\b(?:something|anything|a sound)\s+(?:totally |completely |entirely |quite |very )*(?:different|else|new|unrelated)\b\s*"
+    r"(?:now|please|this time|though)?\s*[:,.;!-]\s*(?:how about|what about|let's (?:do|have|try)|now)?",
+    re.I,
+)
+# "make the thunder less loud and further away"
+_MADE_SO = re.compile(
+    r"\b(?:make|have|turn|let|get) (?:the|that|those|these) (?P<old>[\w-]+)\s+(?P<how>(?!of\b|sound\b|with\b|for\b|to\b)[^.;!?]+)", re.I
+)
+# "the birds are too loud": quiet birds
+_TOO = re.compile(
+    r"(?:\b(?:no|hmm|but|now|and|ok|the|those|these)\b[\s,]*)*\b(?P<old>[\w-]+(?: [\w-]+)?)\s+(?:is|are|was|were|sounds?)\s+"
+    r"(?:still |a bit |a little |way |much |far |just )*too "
+    r"(?P<how>loud|quiet|soft|fast|slow|close|near|far(?: away)?|high|low|bright|dark|busy)\b[^.;!?]*",
+    re.I,
+)
+_OPPOSITE = {
+    "loud": "quiet", "quiet": "loud", "soft": "loud", "fast": "slow", "slow": "fast", "close": "distant", "near": "distant",
+    "far": "close", "far away": "close", "high": "low", "low": "high", "bright": "dull", "dark": "bright", "busy": "calm",
+}  # fmt: skip
 _ADDED = re.compile(
-    r"\b(?:with|plus|add|adding|include|put|mix in|throw)\s+(?:in\s+)?(?P<new>[^,.;]+?)(?:\s+(?:to|in"
+    r"\b(?:with|plus|add|adding|include|put|mix in|fade in|bring in|layer in|throw)"
+    r"\s+(?:in\s+)?(?P<new>[^,.;]+?)(?:\s+(?:to|in"
     r"|into|on top of)\s+(?:it|that|this|the sound|the mix))?\s*(?=$|[,.;])",
     re.I,
 )
 _CUES = re.compile(
-    r"\b(?:the same(?: (?:thing|sound|one))?|same(?: (?:thing|sound|one))?|make (?:it|that|this)|can (?:it"
+    r"\b(?:(?:can|could|may) (?:i|we) have|(?:(?:it|that|this)(?:'s| is| was) )?(?:a bit |a little |way |much |far |still )*"
+    r"too (?:short|long)|at least|the same(?: (?:thing|sound|one))?|same(?: (?:thing|sound|one))?|make (?:it|that|this)|can (?:it"
     r"|you) be|can you|could you|do (?:it|that)|try(?: (?:it|that|this))?|"
     r"turn (?:it|that)|keep (?:it|that)|play (?:it|that)|i(?:'d| would)? (?:like|want)(?: it)?|give me"
     r"|let me hear|please|but|now|and then|then|ok|okay|nice|great|good|"
     r"thanks|just|it|that|instead|sound(?:s|ing)?|to be|of (?:it|that|this)|hear|time|yes|no|hmm|change|use"
-    r"|also|be|a bit of|i|like|needs? to|has to|must|should|keep (?:everything|all)|everything)\b",
+    r"|also|be|a bit of|i|we|need|want|like|needs? to|has to|must|should|keep (?:everything|all)|everything)\b",
     re.I,
 )
 
@@ -289,6 +315,8 @@ def decide(
             return Say(NO_ADDRESS, "prompt", CERTAIN)
     if not attached and _ENOUGH.fullmatch(said.rest):
         return Say(chat("thanks", earlier, options), sure=CERTAIN)
+    if not attached and earlier.sounds and (_HOW_LONG_IS_IT.search(said.rest) or _TASTE.search(said.rest)):
+        return Say(chat(said.rest, earlier, options), sure=CERTAIN)
     if not attached and (_DEEDS.search(said.rest) or _HOW_IT_WORKS.search(said.rest)):
         return Say(chat(said.rest, earlier, options), sure=SIGNED)
     if not attached and earlier.sounds and _ABOUT_US.search(said.rest) and (not asks_what or _WHAT_IT_IS.search(said.rest)):
@@ -328,6 +356,16 @@ _ABOUT_US = re.compile(
     re.I,
 )
 _WHAT_IT_IS = re.compile(r"\b(?:changed?|differen(?:t|ces?)|seed|used?|made|done)\b", re.I)
+_TASTE = re.compile(
+    r"\b(?:which|what)\b.*\b(?:do|would) you (?:like|prefer|choose|take|pick)\b|\byour favou?rite\b"
+    r"|\bwhich (?:one |version |take |of (?:them|these|those) )?(?:is|was|sounds) (?:better|best|nicer)\b",
+    re.I,
+)
+_HOW_LONG_IS_IT = re.compile(
+    r"^\W*(?:(?:and|so|ok|hey)[\s,]+)*how (?:long|many seconds) (?:is|was|are|does|did)\b.*\b(?:it|this|that|sound|one|version|last)\b"
+    r"|^\W*what(?:'s| is| was) (?:the|its) (?:length|duration)\b",
+    re.I,
+)
 # "make the background louder", "make it a bit more aggressive": of what?
 _COMPARED = re.compile(
     r"^\W*(?:(?:please|can you|could you|now|and)[\s,]+)*(?:(?:make|get|have|turn) (?:it|that|this|the (?!.*\b(?:of|in|on|with"
@@ -431,13 +469,24 @@ def _sound_or_words(
     options: RulesOptions,
 ) -> Call | Say:
     """The part of the decision where nothing is to be described."""
+    fresh = _FRESH.search(said.rest)
+    if fresh and content(said.rest[fresh.end() :]) and not attached:
+        return audio_call(arguments_of(said, subject(said.rest[fresh.end() :].strip()), (), options), said, options, SIGNED)
     named = bool(earlier.sounds) and meant(said.rest, earlier.versions).named
-    changing = bool(_CHANGE.search(said.rest)) or (intent == "change" and share >= 0.5) or _only_numbers(said) or named
+    of_it = bool(_SEVERAL.search(said.rest)) and not content(uncounted(said.rest))  # "two other variants of that"
+    changing = bool(_CHANGE.search(said.rest)) or (intent == "change" and share >= 0.5) or _only_numbers(said) or named or of_it
     making = bool(_MAKE.search(said.rest) or _AFTER.search(said.rest) or _SEVERAL.search(said.rest)) and not _ABLE.match(said.rest)
-    if changing and earlier.sounds and not attached and (named or not making or not content(subject(said.rest))):
-        return replace(
-            audio_call(changed(said, earlier), said, options), anew=True, sure=SIGNED if _CHANGE.search(said.rest) else GUESS
-        )
+    of_part = bool(earlier.sounds) and bool(_of_a_part(said.rest, str(which_sound(said.rest, earlier)[0].request["prompt"])))
+    if (
+        (changing or of_part)
+        and earlier.sounds
+        and not attached
+        and (of_part or named or not making or not content(uncounted(subject(said.rest))))
+    ):
+        if of_it:
+            return replace(audio_call(changed(replace(said, rest="again"), earlier), said, options), anew=True, sure=CERTAIN)
+        sure = SIGNED if _CHANGE.search(said.rest) else GUESS
+        return replace(audio_call(changed(said, earlier), said, options), anew=True, sure=sure)
     media = attached or referred(said.rest, earlier)
     wanted = subject(said.rest)
     if media:
@@ -473,9 +522,9 @@ def changed(said: Parsed, earlier: Conversation) -> dict[str, Any]:
     seconds, rest, longer = _length(said, float(old["seconds"]), rest)
     prompt, rest, words_changed = _reworded(str(old["prompt"]), rest)
     rest, again = _AGAIN.sub(" ", rest), bool(_AGAIN.search(rest))
-    style = " ".join(_CUES.sub(" ", rest).split()).strip(" ,.;:!?-")
+    style = re.sub(r"^(?:and|but|then)\s+", "", " ".join(_CUES.sub(" ", rest).split()).strip(" ,.;:!?-"))
     if content(style):
-        prompt = f"{prompt}, {style}" if prompt else style
+        prompt = f"{prompt.rstrip(' ,')}, {style}" if prompt else style
         words_changed = True
     negative = str(old["negative_prompt"])
     for word in filter(None, said.negative.split(", ")):
@@ -509,6 +558,10 @@ def chat(text: str, conversation: Conversation, options: RulesOptions) -> str:
     if current and _WHAT_IT_IS.search(lower) and _ABOUT_US.search(lower) and not re.search(r"\bhow (?:many|often)\b", lower):
         came = f" came from version {current.parent}" if current.parent else ""
         return f"Version {current.number}{came}: {caption(current)}."
+    if current and _HOW_LONG_IS_IT.search(lower):
+        return f"It is {current.sound.seconds:.4g} seconds long."
+    if len(made) > 1 and _TASTE.search(lower):
+        return f"That is for your ears to say: I have none. {told_apart(made[-4:])}"
     if re.search(r"\b(?:models?|backends?|systems?)\b", lower):
         known = ", ".join(options.backends)
         return f'These are set up: {known}. Say "with NAME" to choose one.' if known else WELCOME
@@ -592,8 +645,17 @@ _SEVERAL = re.compile(
 )
 
 
+def uncounted(text: str) -> str:
+    """The text without "three takes of".
+
+    >>> uncounted("three takes of a dog")
+    'a dog'
+    """
+    return " ".join(_SEVERAL.sub(" ", text).split())
+
+
 def arguments_of(said: Parsed, prompt: str, media: tuple[MediaRef, ...], options: RulesOptions) -> dict[str, Any]:
-    prompt = " ".join(_SEVERAL.sub(" ", prompt).split()) or prompt
+    prompt = uncounted(prompt) or prompt
     return _given(
         {
             "prompt": prompt,
@@ -677,6 +739,14 @@ def _length(said: Parsed, old: float, rest: str) -> tuple[float, str, bool]:
 
 def _reworded(prompt: str, rest: str) -> tuple[str, str, bool]:
     """The prompt with swaps and additions applied, what is left of the text, and whether anything was."""
+    too = _TOO.search(rest)
+    if too and content(too["old"]):
+        old, new = too["old"].strip(), _OPPOSITE[too["how"].lower()]
+        return _qualified(prompt, old, new), f"{rest[: too.start()]} {rest[too.end() :]}", True
+    made_so = _of_a_part(rest, prompt)
+    if made_so:
+        so = f"{made_so['old']} {made_so['how'].strip(' ,')}"
+        return f"{prompt}, {so}", f"{rest[: made_so.start()]} {rest[made_so.end() :]}", True
     for pattern in _SWAPS:
         match = pattern.search(rest)
         if match is None:
@@ -695,15 +765,37 @@ def _reworded(prompt: str, rest: str) -> tuple[str, str, bool]:
     return prompt, rest, False
 
 
+def _of_a_part(rest: str, prompt: str) -> re.Match[str] | None:
+    """ "make the thunder less loud" where the prompt has thunder."""
+    found = _MADE_SO.search(rest)
+    if found is None or not content(found["old"]) or not content(found["how"]):
+        return None
+    return found if re.search(rf"\b{re.escape(found['old'][:4])}", prompt, re.I) else None
+
+
+def _qualified(prompt: str, thing: str, how: str) -> str:
+    """``prompt`` with ``how`` said of ``thing``; instead of the last such word that was said of it."""
+    known = "|".join(sorted(set(_OPPOSITE.values())))
+    found = re.search(rf"\b(?:(?:{known}) )?(?P<thing>{re.escape(thing.removesuffix('s'))}\w*)", prompt, re.I)
+    return (
+        f"{prompt[: found.start()]}{how} {found['thing']}{prompt[found.end() :]}" if found else f"{prompt}, {how} {thing}".strip(" ,")
+    )
+
+
 def _new_seed(again: bool, rest: str) -> bool:
     return bool(re.search(r"\b(?:different|new|another|fresh)\b", rest, re.I)) and not again
+
+
+_SAID_OF_IT = (
+    rf"(?:{'|'.join(sorted(set(_OPPOSITE.values()) | {'soft', 'faint', 'heavy', 'light', 'gentle', 'far', 'little', 'few'}))})"
+)
 
 
 def _without(prompt: str, word: str) -> str:
     """The prompt without ``word``, its article and what joins it; unchanged where nothing else would be left."""
     stem = re.escape(word.removesuffix("s"))
-    joined = rf"(?:\s*,)?\s*\b(?:(?:and|with|in|plus|over|by)\s+)?(?:the\s+|a\s+|an\s+|some\s+)?{stem}(?:s|es)?\b"
-    shorter = " ".join(re.sub(joined, " ", prompt, flags=re.I).split()).strip(" ,")
+    joined = rf"(?:\s*,)?\s*\b(?:(?:and|with|in|plus|over|by)\s+)?(?:the\s+|a\s+|an\s+|some\s+)?(?:{_SAID_OF_IT}\s+)?{stem}(?:s|es)?\b"
+    shorter = " ".join(re.sub(joined, " ", prompt, flags=re.I).split()).replace(" ,", ",").strip(" ,")
     return shorter if content(shorter) else prompt
 
 

@@ -46,6 +46,7 @@ from orchestrator.chat_model import (
     english,
     pending,
     referred,
+    uncounted,
     which_sound,
 )
 from orchestrator.conversation import Conversation, media_of, text_of
@@ -238,7 +239,7 @@ class LocalChatModel(RulesChatModel):
             media = turn.attached or referred(said.rest, earlier)
             wanted = subject(said.rest)
             prompt = beside_media(wanted) if media else wanted
-            if not media and not content(prompt):
+            if not media and not content(uncounted(prompt)):
                 return None
             return audio_call(arguments_of(said, prompt, media, self.options), said, self.options)
         which = which_sound(said.rest, earlier)[0] if earlier.sounds else None

@@ -138,10 +138,11 @@ _NEGATIVE = re.compile(
     r"[,;(]?\s*\b(?:but\s+|and\s+|with\s+|please\s+)*(?:"
     r"without(?:\s+any)?|with\s+no|excluding|minus|leav(?:e|ing)\s+out|avoid(?:ing)?|free\s+of|"
     r"(?:(?:i\s+)?(?:do\s+not|don't|dont)\s+(?:want|include|add)(?:\s+any)?)|there\s+should\s+be\s+no|"
-    r"(?:remove|drop|lose|cut(?=\s+the\s+\w+\b(?!\s+(?:to|in|by))(?:\s*$|\s+please|[.,!]))|(?:get|getting)\s+rid\s+of)|"
+    r"(?:remove|drop|lose|scrap|ditch|kill|delete|mute|take\s+away|cut(?=\s+the\s+\w+\b(?!\s+(?:to|in|by))(?:\s*$|\s+please|[.,!]))|(?:get|getting)\s+rid\s+of)|"
     r"(?<=[,;]\s)(?:no|not(?:\s+any)?)|(?<=but\s)(?:no|not(?:\s+any)?)|(?<=and\s)no|(?<=\.\s)no)"
     r"(?!\s+(?:longer|more|less|problem|idea|thanks|one|doubt|need|further)\b)\s+(?P<what>[^,;.!?()]+?)"
-    r"\s*(?=$|[,;.!?()]|\b(?:and\s+(?:make|please|then|with)|please|for\s+\d|but|in\s+it|this\s+time|at\s+all"
+    r"\s*(?=$|[,;.!?()]|\b(?:and\s+(?:make|please|then|with|(?:a\s+(?:bit|little)|much|slightly)\s+\w+er"
+    r"|slower|faster|louder|quieter|longer|shorter|calmer)|please|for\s+\d|but|in\s+it|this\s+time|at\s+all"
     r"|in\s+the\s+background)\b)",
     re.I,
 )

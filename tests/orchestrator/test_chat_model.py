@@ -119,6 +119,14 @@ def test_a_sound_without_words_is_asked_about() -> None:
         ("replace the dog with a wolf", {"prompt": "a wolf barking in the wind"}),
         ("a cow instead", {"prompt": "a cow"}),
         ("use 20 steps", {"steps": 20, "seed": 4}),
+        ("the wind is too loud", {"prompt": "a dog barking in the quiet wind"}),
+        ("make the dog smaller and further away", {"prompt": "a dog barking in the wind, dog smaller and further away"}),
+        ("too short, i need at least 12 seconds", {"seconds": 12.0}),
+        ("scrap the wind", {"prompt": "a dog barking", "negative_prompt": "birds, wind"}),
+        (
+            "can i have it without the wind and a bit slower",
+            {"prompt": "a dog barking, a bit slower", "negative_prompt": "birds, wind"},
+        ),
     ],
 )
 def test_a_change_keeps_all_else_of_the_sound(say: str, changes: dict[str, Any]) -> None:
@@ -132,6 +140,22 @@ def test_several_takes_are_several_calls_with_seeds_of_their_own() -> None:
     assert [c["args"]["seed"] for c in found] == [0, 1, 2]
     assert {c["args"]["prompt"] for c in found} == {"a creaking gate"}
     assert len({c["id"] for c in found}) == 3
+
+
+def test_several_of_an_earlier_sound_are_that_sound_anew() -> None:
+    found = answer("make two other variants of that", *after("a dog barking", seed=4)).tool_calls
+    assert [(c["args"]["prompt"], c["args"]["seed"]) for c in found] == [("a dog barking", 5), ("a dog barking", 6)]
+
+
+def test_something_else_begins_anew() -> None:
+    made = call("give me something totally different: a spaceship landing", *after("a dog barking", seed=4))
+    assert made == {"tool": "generate_audio", "prompt": "a spaceship landing", "seconds": 5.0}
+
+
+def test_its_length_is_known_and_no_taste_is_claimed() -> None:
+    assert answer("how long is it?", *after("a dog barking")).text == "It is 5 seconds long."
+    said = answer("which one do you like better?", *after("a dog barking"), *after("a cat", 2)).text
+    assert "for your ears" in said and "a dog barking" in said and "a cat" in said
 
 
 def test_the_answer_comes_from_what_the_tool_returned() -> None:
