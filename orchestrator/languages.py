@@ -173,7 +173,7 @@ def detect(text: str) -> str:
             foreign = [fold(word) for word in words if len(word) > 2 and not {word, word.removesuffix("s")} & _english()]
             score += sum(0.6 if table.knows(word) else 0.35 for word in foreign if table.find(word) is not None)
         else:  # "taxi" says less for English than "cab", for others write it alike
-            alike = [any(table.knows(word) for table in tables.values()) for word in words if word in _english()]
+            alike = [any(table.knows(word) for table in tables.values()) for word in words if word in _english() and word not in known]
             score += sum(0.3 if shared else 0.6 for shared in alike)
         scores[language] = score
     best = max(scores, key=lambda language: scores[language])

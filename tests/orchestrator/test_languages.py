@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.languages import PLEAS, detect, gloss
+from orchestrator.languages import PLEAS, _rows, _table, detect, gloss
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,13 @@ from orchestrator.languages import PLEAS, detect, gloss
         ("quel instrument entend-on ?", "fr"),
         ("niños jugando en un patio", "es"),
         ("更安静一点", "zh"),
+        ("piano solo", "en"),  # what others write alike
+        ("star drop in a taxi", "en"),
+        ("trumpets and pianos", "en"),
+        ("Taxi hupt", "de"),
+        ("pluie", "fr"),
+        ("chant d'oiseau", "fr"),
+        ("perro", "es"),
     ],
 )
 def test_a_text_has_a_language(text: str, language: str) -> None:
@@ -35,6 +42,10 @@ def test_a_text_has_a_language(text: str, language: str) -> None:
         ("es", "de 1 a 3 segundos pon una sirena", "from 1 to 3 seconds add a siren"),
         ("zh", "十五秒的雷声", "15 seconds, thunder"),
         ("zh", "把狗换成鸭子", "replace the dog with duck"),
+        ("de", "Kurzfilm mit Lo-Fi-Schlagzeug", "short film with lo-fi drums"),
+        ("fr", "ambiance de nuit au bord du lac avec des grenouilles", "night ambience at the lakeside with frog"),
+        ("es", "la puerta de la nave espacial se abre", "the door of the spaceship open"),
+        ("zh", "老房子里吱吱作响的门", "old house in creaking door"),
     ],
 )
 def test_a_request_becomes_english(language: str, text: str, english: str) -> None:
@@ -50,3 +61,18 @@ def test_compounds_are_read_by_their_parts() -> None:
 )
 def test_pleas_to_forget_the_rules_are_known_in_every_language(text: str) -> None:
     assert PLEAS.search(text)
+
+
+def test_every_row_of_the_dictionary_has_a_column_for_each_language() -> None:
+    rows = _rows()
+    assert len(rows) > 2500
+    assert [english for english, ways in rows if len(ways) != 4 or not english] == []
+
+
+@pytest.mark.parametrize("language", ["de", "fr", "es", "zh"])
+def test_a_word_has_its_first_meaning_and_no_stem_is_short(language: str) -> None:
+    table = _table(language)
+    assert [stem for stem in table.stems if len(stem) < 3] == []
+    assert {"de": "dog", "fr": "wind", "es": "rain", "zh": "door"}[language] == table.find(
+        {"de": "Hunde", "fr": "vents", "es": "lluvias", "zh": "门"}[language]
+    )
