@@ -486,6 +486,15 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
     length = None if heard else which.seconds if which else None
     if not heard and _RESTORE.search(text) and not _CHANGES.search(_RESTORE.sub(" ", text)):
         return _restore(text, earlier, which)
+    chosen = meant(text, earlier.versions)
+    if (
+        not heard
+        and chosen.asked == "restore"
+        and len(chosen.versions) == 1
+        and not _CHANGES.search(chosen.rest)
+        and said.seconds is None
+    ):
+        return Act("edit_audio", (("source", chosen.versions[0].sound.media.id), ("kind", "restore")))
     found = regions(text, length)
     extending = _EXTEND.search(text)
     style, vary = _STYLE.search(said.rest), _VARY.search(text)

@@ -31,7 +31,7 @@ from orchestrator.intents import Intents, SentenceEncoder, shipped
 from orchestrator.languages import PLEAS, detect, gloss
 from orchestrator.parsing import Parsed, parse, subject
 from orchestrator.references import meant
-from orchestrator.wishes import content
+from orchestrator.wishes import content, listed
 
 
 class RulesOptions(BaseModel):
@@ -125,6 +125,7 @@ _TALK = re.compile(
     r"nice|great|wow|lol|haha|stop|morning|evening|please|don't|not|is|are|do|does)\b",
     re.I,
 )
+_ABLE_TO = re.compile(r"\W*(?:can|may|could|am) i\b", re.I)
 _ASKING = re.compile(r"\W*(?:how|what|which|why|where|when|who|do|does|is|are)\b", re.I)
 # "can you make sounds from pictures?" asks what we can do; "can you make the sound of a dog?" asks for one.
 _ABLE = re.compile(
@@ -212,6 +213,7 @@ _SWAPS = (
         re.I,
     ),
 )
+_TEMPO = re.compile(r"\b\d{2,3}\s*(?:bpm|beats per minute)\b", re.I)
 # "something totally different: a spaceship landing"
 _FRESH = re.compile(
     r"\b(?:something|anything|a sound)\s+(?:totally |completely |entirely |quite |very )*(?:different|else|new|unrelated)\b\s*"
@@ -220,7 +222,10 @@ _FRESH = re.compile(
 )
 # "make the thunder less loud and further away"
 _MADE_SO = re.compile(
-    r"\b(?:make|have|turn|let|get) (?:the|that|those|these) (?P<old>[\w-]+)\s+(?P<how>(?!of\b|sound\b|with\b|for\b|to\b)[^.;!?]+)", re.I
+    r"\b(?:(?:make|have|turn|let|get) (?:the|that|those|these)"
+    r"|the(?= [\w-]+ (?:should|must|needs? to|has to|have to|could)\b)) (?P<old>[\w-]+)\s+"
+    r"(?:(?:should|must|needs? to|has to|have to|could)\s+(?:be\s+|sound\s+)?)?(?P<how>(?!of\b|sound\b|with\b|for\b|to\b)[^.;!?]+)",
+    re.I,
 )
 # "the birds are too loud": quiet birds
 _TOO = re.compile(
@@ -258,6 +263,10 @@ ASK_PROMPT = "What should be heard?"
 ASK_DESCRIBE = "Which picture, sound or video do you mean? Please attach it."
 ASK_AUDIO = "Shall I tell what is in it, or make something like it?"
 ASK_PICTURE = "I have no such file yet: could you attach it?"
+OWN_SOUNDS = (
+    "The weights of nano are CC BY-SA 4.0; its card (checkpoints/nano/README.md) lists what they learned from, with licences. Other "
+    "systems have licences of their own: see 'loa models list'. I claim no rights in what you make."
+)
 NO_SOUND_YET = "There is no sound in this conversation yet. What should be heard?"
 NO_ADDRESS = "I never open addresses or paths. Attach the file, or tell me what should be heard?"
 UNKNOWN = "I did not understand that. What should be heard?"
@@ -317,6 +326,15 @@ def decide(
         return Say(chat("thanks", earlier, options), sure=CERTAIN)
     if not attached and earlier.sounds and (_HOW_LONG_IS_IT.search(said.rest) or _TASTE.search(said.rest)):
         return Say(chat(said.rest, earlier, options), sure=CERTAIN)
+    if not attached and _FREE.search(said.rest) and (_ASKING.match(said.rest) or "?" in said.text or _ABLE_TO.match(said.rest)):
+        return Say(OWN_SOUNDS, sure=CERTAIN)
+    if not attached and _SURPRISE.search(said.rest) and not content(subject(_SURPRISE.sub(" ", said.rest))):
+        pick = SURPRISES[len(earlier.sounds) % len(SURPRISES)]
+        return replace(audio_call(arguments_of(said, pick, (), options), said, options), sure=CERTAIN)
+    several = listed(said.rest) if not attached else ()
+    if several:
+        calls = (("generate_audio", arguments_of(said, subject(thing), (), options)) for thing in several)
+        return Call(tuple(calls), sure=CERTAIN)
     if not attached and (_DEEDS.search(said.rest) or _HOW_IT_WORKS.search(said.rest)):
         return Say(chat(said.rest, earlier, options), sure=SIGNED)
     if not attached and earlier.sounds and _ABOUT_US.search(said.rest) and (not asks_what or _WHAT_IT_IS.search(said.rest)):
@@ -379,7 +397,7 @@ _ENOUGH = re.compile(
     r"\W*(?:(?:ok|okay|no|yes|oh|ah|alright|well|great|perfect)\W+)*(?:never ?mind|no,? (?:thanks|thank you)|all good|forget it"
     r"|leave it(?: (?:like that|as it is))?"
     r"|(?:that's|thats|that is|this is|it's|it is) (?:it|all|fine|perfect|great|enough|good|ok|okay|alright|lovely|right)"
-    r"|got it|i see|good enough"
+    r"|got it|i see|good enough|stop|(?:no,? )?not like that[.,;! ]*(?:forget it|never ?mind|leave it)"
     r"|sounds good|we're done|i'm done)(?:\W+(?:thanks|thank you|then|now|for now|for today|everyone|dear|mate|man))*\W*",
     re.I,
 )
@@ -460,6 +478,20 @@ def _intent(text: str, classify: Classify) -> tuple[str, float]:
     return intent, share
 
 
+_FREE = re.compile(r"\b(?:royalt\w+|copyright\w*|licen[cs]e\w*|commercial(?:ly)?|free to use|who owns|creative commons)\b", re.I)
+_SURPRISE = re.compile(
+    r"\b(?:surprise me|whatever you (?:like|want)|anything you (?:like|want)|dealer's choice|you (?:choose|decide|pick))\b", re.I
+)
+SURPRISES = (
+    "an owl at night",
+    "a steam train passing",
+    "waves on a pebble beach",
+    "a music box",
+    "a crackling fire",
+    "a spaceship landing",
+)
+
+
 def _sound_or_words(
     said: Parsed,
     attached: tuple[MediaRef, ...],
@@ -493,6 +525,8 @@ def _sound_or_words(
         prompt = beside_media(wanted)
         seen = bool(attached) and all(ref.kind != "audio" for ref in attached) and bool(_SOUNDS_LIKE.search(said.rest))
         return audio_call(arguments_of(said, prompt, media, options), said, options, CERTAIN if seen else GUESS)
+    if not attached and not earlier.sounds and (mood := _MOOD.match(wanted)):
+        return audio_call(arguments_of(said, f"{mood[1]} sounds", (), options), said, options, CERTAIN)
     if not attached and not earlier.sounds and _COMPARED.search(said.rest):
         return Say(NO_SOUND_YET, "prompt", SIGNED)
     if _POINTING.search(said.rest) and not (intent == "chat" and _ASKING.match(said.rest)):
@@ -512,6 +546,13 @@ def _sound_or_words(
     return audio_call(arguments_of(said, wanted, (), options), said, options, sure)
 
 
+# "something spooky": of that mood
+_MOOD = re.compile(
+    r"(?:something|anything|some sounds?|a sound)(?: (?:that is|that sounds|really|very|kind of|a bit|rather|more|to be))* "
+    r"(?!else\b|nice\b|cool\b|good\b|new\b"
+    r"|different\b|like\b|for\b|of\b|with\b|that\b|to\b|about\b|fitting\b|similar\b|great\b|fun\b|interesting\b|please\b|random\b)([a-z-]{4,})$",
+    re.I,
+)
 _VAGUE_WISH = re.compile(r"\b(?:something|anything|whatever|stuff|surprise|idea|thing)\b", re.I)
 
 
@@ -522,6 +563,11 @@ def changed(said: Parsed, earlier: Conversation) -> dict[str, Any]:
     seconds, rest, longer = _length(said, float(old["seconds"]), rest)
     prompt, rest, words_changed = _reworded(str(old["prompt"]), rest)
     rest, again = _AGAIN.sub(" ", rest), bool(_AGAIN.search(rest))
+    tempo = _TEMPO.search(rest)
+    if tempo and _TEMPO.search(prompt):
+        prompt, rest, words_changed = _TEMPO.sub(tempo[0], prompt, count=1), _TEMPO.sub(" ", rest), True
+        rest = re.sub(r"\b(?:faster|slower|quicker)\b", " ", rest, flags=re.I)
+    rest = re.sub(r"\banother (\w+)\b", lambda m: " " if re.search(rf"\b{m[1]}", prompt, re.I) else m[0], rest, flags=re.I)
     style = re.sub(r"^(?:and|but|then)\s+", "", " ".join(_CUES.sub(" ", rest).split()).strip(" ,.;:!?-"))
     if content(style):
         prompt = f"{prompt.rstrip(' ,')}, {style}" if prompt else style
@@ -756,7 +802,9 @@ def _reworded(prompt: str, rest: str) -> tuple[str, str, bool]:
             continue
         left = f"{rest[: match.start()]} {rest[match.end() :]}"
         named = re.compile(rf"\b(?:an?\s+|the\s+)?{re.escape(old)}s?\b", re.I) if content(old) else None
-        return (named.sub(new, prompt, count=1) if named and named.search(prompt) else new), left, True
+        if named and content(prompt):
+            return (named.sub(new, prompt, count=1) if named.search(prompt) else f"{prompt} with {new}"), left, True
+        return new, left, True
     match = _ADDED.search(rest)
     if match and content(match["new"]) and not re.search(r"\bseed\b", match["new"], re.I):
         joint = " and " if " with " in prompt else " with "

@@ -138,7 +138,7 @@ _NEGATIVE = re.compile(
     r"[,;(]?\s*\b(?:but\s+|and\s+|with\s+|please\s+)*(?:"
     r"without(?:\s+any)?|with\s+no|excluding|minus|leav(?:e|ing)\s+out|avoid(?:ing)?|free\s+of|"
     r"(?:(?:i\s+)?(?:do\s+not|don't|dont)\s+(?:want|include|add)(?:\s+any)?)|there\s+should\s+be\s+no|"
-    r"(?:remove|drop|lose|scrap|ditch|kill|delete|mute|take\s+away|cut(?=\s+the\s+\w+\b(?!\s+(?:to|in|by))(?:\s*$|\s+please|[.,!]))|(?:get|getting)\s+rid\s+of)|"
+    r"(?:remove|drop|lose|scrap|ditch|kill|delete|mute|take\s+(?:away|out)|cut(?=\s+the\s+\w+\b(?!\s+(?:to|in|by))(?:\s*$|\s+please|[.,!]))|(?:get|getting)\s+rid\s+of)|"
     r"(?<=[,;]\s)(?:no|not(?:\s+any)?)|(?<=but\s)(?:no|not(?:\s+any)?)|(?<=and\s)no|(?<=\.\s)no)"
     r"(?!\s+(?:longer|more|less|problem|idea|thanks|one|doubt|need|further)\b)\s+(?P<what>[^,;.!?()]+?)"
     r"\s*(?=$|[,;.!?()]|\b(?:and\s+(?:make|please|then|with|(?:a\s+(?:bit|little)|much|slightly)\s+\w+er"
@@ -178,7 +178,7 @@ _WISHES = re.compile(
 _TAIL = re.compile(
     r"(?:[\s,.!?;:-]|\b(?:please|thanks|thank you|for me|if you can|if possible|would be (?:nice|great|lovely|cool)|"
     r"let me hear (?:one|it|that)|can you do that|sounds? like|to me|ok|okay|and|with|but|for|about|of|see|use"
-    r"|using|made|make it|"
+    r"|using|made|make it|like|"
     r"generated|created|for details|at)\b)+$",
     re.IGNORECASE,
 )

@@ -85,7 +85,7 @@ _BACK = re.compile(
 )
 # Beside "back to the first" these leave nothing to do but to go there.
 _SAYS = re.compile(
-    r"(?!\b(?:please|ok|okay|now|again|and|then|no|yes|hm+|well|the|it|that|was|better|i|liked|prefer|like|best|bitte|wieder|und|nein|"
+    r"(?<![^\W\d_])(?!(?:please|ok|okay|now|again|and|then|no|yes|hm+|well|the|it|that|was|is|good|great|nice|fine|perfect|cool|lovely|better|i|liked|prefer|like|best|bitte|wieder|und|nein|"
     r"s['’]il|te|vous|pla[iî]t|por|favor|so|let|us|lets|let's|me|want|version|sound|one|der|die|das|le|la|el|ersten|au|al|zum|zur)\b)"
     r"[^\W\d_]{2,}",
     re.I,
@@ -252,7 +252,7 @@ _RULES: tuple[tuple[re.Pattern[str], Asked, _Find], ...] = (
     ),
     _rule(
         _previous,
-        rf"\b{_THE}\s*one before(?: that| this| it)?\b",
+        rf"\b{_THE}\s*{_NOUN} before(?: that| this| it)?\b",
         rf"\b{_THE}\s*(?:previous|preceding|vorige[nrsm]?|vorherige[nrsm]?|précédente?|anterior){_ENDS}|上一个|前一个",
     ),
     _rule(_other, rf"\b{_THE}\s*(?:other|andere[nrsm]?|autre|otr[oa]){_ENDS}|另一个"),

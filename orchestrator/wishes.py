@@ -65,6 +65,13 @@ _PURPOSE = re.compile(
     (?:\s+(?:about|on|called|named)\s+(?:\w+\s*){{1,3}}?(?=$|[,.;!?]))?""",
     re.VERBOSE | re.IGNORECASE,
 )
+_SLANG = re.compile(
+    r"[\s,]*(?<![\w'-])(?:lol|lmao|rofl|xd|ha(?:ha)+h?|he(?:he)+|omg"
+    r"|pls|plz|thx|ty|tho|btw|tbh|imo|imho|idk|kinda|sorta|y'?know|you know|uh+|um+|eh|hm+|meh)"
+    r"(?![\w'-])",
+    re.I,
+)
+_LISTED = re.compile(r"(?:^|[\s:;,])(?:\(?(?P<number>[1-4])[).:]|(?P<letter>[a-d])\))\s+(?=\S)")
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+")
 
 
@@ -83,6 +90,7 @@ def asked(text: str) -> str:
     >>> asked("My son has a birthday. Could you make me a roaring dragon for his party? Thanks!")
     'a roaring dragon?'
     """
+    text = _SLANG.sub(" ", text).strip() if content(_SLANG.sub(" ", text)) else text
     bare = _PURPOSE.sub(" ", text)
     bare = " ".join(bare.split()) if content(bare) else text
     sentences = [s for s in _SENTENCE.split(bare) if s.strip()]
@@ -96,6 +104,23 @@ def asked(text: str) -> str:
         if kept:
             return " ".join(kept)
     return bare
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The things of a numbered list, two to four of them; nothing where there is none.
+
+    >>> listed("I need: 1) a door slam 2) a car starting")
+    ('a door slam', 'a car starting')
+    """
+    marks = list(_LISTED.finditer(text))
+    said = [m["number"] or str("abcd".index(m["letter"].lower()) + 1) for m in marks]
+    if len(marks) < 2 or said != [str(k + 1) for k in range(len(marks))]:
+        return ()
+    ends = [m.start() for m in marks[1:]] + [len(text)]
+    things = tuple(
+        re.sub(r"[\s,;]+(?:each|apiece)$", "", text[m.end() : end].strip(" ,.;:\n")) for m, end in zip(marks, ends, strict=True)
+    )
+    return things if all(content(thing) for thing in things) else ()
 
 
 def _after_the_wish(sentence: str) -> str:

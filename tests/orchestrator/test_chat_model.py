@@ -15,6 +15,7 @@ from configs.registry import ConfigError, MissingExtra
 from encoders.text import SentenceEncoder
 from orchestrator import intents
 from orchestrator.chat_model import RulesChatModel, build_langchain, build_rules
+from orchestrator.contract import schemas
 from tests.orchestrator.routing import TOOLS, generated, messages, rows, score
 
 ROWS = Path(__file__).parents[1] / "data" / "routing_first.jsonl"
@@ -122,6 +123,9 @@ def test_a_sound_without_words_is_asked_about() -> None:
         ("the wind is too loud", {"prompt": "a dog barking in the quiet wind"}),
         ("make the dog smaller and further away", {"prompt": "a dog barking in the wind, dog smaller and further away"}),
         ("too short, i need at least 12 seconds", {"seconds": 12.0}),
+        ("the dog should be a bit louder", {"prompt": "a dog barking in the wind, dog a bit louder"}),
+        ("could you take out the wind?", {"prompt": "a dog barking", "negative_prompt": "birds, wind"}),
+        ("swap the drums for a cello", {"prompt": "a dog barking in the wind with a cello"}),
         ("scrap the wind", {"prompt": "a dog barking", "negative_prompt": "birds, wind"}),
         (
             "can i have it without the wind and a bit slower",
@@ -145,6 +149,33 @@ def test_several_takes_are_several_calls_with_seeds_of_their_own() -> None:
 def test_several_of_an_earlier_sound_are_that_sound_anew() -> None:
     found = answer("make two other variants of that", *after("a dog barking", seed=4)).tool_calls
     assert [(c["args"]["prompt"], c["args"]["seed"]) for c in found] == [("a dog barking", 5), ("a dog barking", 6)]
+
+
+def test_a_tempo_takes_the_place_of_another() -> None:
+    assert call("faster, 100 bpm", *after("a lofi beat, 80 bpm"))["prompt"] == "a lofi beat, 100 bpm"
+
+
+def test_a_list_is_made_one_by_one() -> None:
+    found = answer("I need: 1) a door slam 2) a car starting, 3 seconds each").tool_calls
+    assert [(c["args"]["prompt"], c["args"]["seconds"]) for c in found] == [("a door slam", 3.0), ("a car starting", 3.0)]
+
+
+def test_a_version_that_is_praised_is_gone_back_to() -> None:
+    history = [*after("a cat"), *after("a dog", 2)]
+    first = generated(1, "a cat")["generated"]["media"]["id"]
+    for say in ("the first one is good, keep that", "I liked the version before that better."):
+        found = rules().invoke([*history, HumanMessage(say)], tools=schemas()).tool_calls
+        assert [(c["name"], c["args"]) for c in found] == [("edit_audio", {"kind": "restore", "source": first})]
+
+
+@pytest.mark.parametrize("say", ["something spooky", "surprise me", "can u make a fart sound lol"])
+def test_a_vague_wish_is_a_wish(say: str) -> None:
+    prompt = call(say)["prompt"]
+    assert prompt in ("spooky sounds", "an owl at night", "a fart sound")
+
+
+def test_what_the_sounds_may_be_used_for_is_told() -> None:
+    assert "CC BY-SA" in answer("is this royalty free?").text
 
 
 def test_something_else_begins_anew() -> None:
