@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from orchestrator.conversation import without_addresses
-from orchestrator.wishes import asked
+from orchestrator.wishes import asked, plainly
 
 T = TypeVar("T")
 
@@ -231,6 +231,7 @@ def parse(text: str, backends: Sequence[str] = ()) -> Parsed:
     rest = without_addresses(whole)
     had_address = rest != whole
     rest, transcript = _transcript(rest)
+    rest = plainly(rest)
     rest, seed = _take(rest, _SEED, int)
     rest, guidance = _take(rest, _GUIDANCE, lambda n: float(n.replace(",", ".")))
     rest, steps = _take(rest, _STEPS, lambda n: int(number(n)))

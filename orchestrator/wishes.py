@@ -90,7 +90,6 @@ def asked(text: str) -> str:
     >>> asked("My son has a birthday. Could you make me a roaring dragon for his party? Thanks!")
     'a roaring dragon?'
     """
-    text = _SLANG.sub(" ", text).strip() if content(_SLANG.sub(" ", text)) else text
     bare = _PURPOSE.sub(" ", text)
     bare = " ".join(bare.split()) if content(bare) else text
     sentences = [s for s in _SENTENCE.split(bare) if s.strip()]
@@ -104,6 +103,12 @@ def asked(text: str) -> str:
         if kept:
             return " ".join(kept)
     return bare
+
+
+def plainly(text: str) -> str:
+    """``text`` without the noises that people type between words: "lol", "hmm", "pls"."""
+    plain = " ".join(_SLANG.sub(" ", text).split())
+    return plain if plain.strip(" ,.;:!?") else text
 
 
 def listed(text: str) -> tuple[str, ...]:
