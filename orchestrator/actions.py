@@ -287,9 +287,9 @@ def carried_out(
 def _scores(said: Parsed) -> bool:
     """Whether a video is what the sound is for, rather than the place that a sound of its own is wanted for."""
     for_it = _SCORING.search(said.text)
-    return bool(for_it) and (
-        not re.search(r"\b(?:sound|audio|music|soundscape) for\b", for_it[0], re.I) or not content(subject(said.rest))
-    )
+    if for_it is None:
+        return False
+    return not re.search(r"\b(?:sound|audio|music|soundscape) for\b", for_it[0], re.I) or not content(subject(said.rest))
 
 
 def _points(text: str, kind: str) -> bool:
