@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from orchestrator.intents import examples
 from orchestrator.numbers import english_numbers
 
 LANGUAGES = ("en", "de", "fr", "es", "zh")
@@ -189,6 +190,7 @@ def gloss(text: str, language: str) -> str:
     if language == "en" or not text.strip():
         return text
     text = _spoken(" ".join(text.split()), language)
+    names = _names(text, language)
     held: list[str] = []
 
     def hold(finished: str) -> str:
@@ -196,7 +198,7 @@ def gloss(text: str, language: str) -> str:
         return f"\ue000{len(held) - 1}\ue001"
 
     text = re.sub(
-        r"\"[^\"]*\"|\bread aloud: .*$|\S*://\S+|(?<!\S)[~.]*/\S+|\b[\w-]*\d[\w-]*[a-z][\w-]*\b(?<!\ds)|\b[a-z]+-?\d\w*\b",
+        r"\"[^\"]*\"|\bread aloud: .*$|\S*://\S+|(?<!\S)[~.]*/\S+|\b[\w-]*\d[\w-]*[a-z][\w-]*\b(?<!\ds)|\b(?!mp3\b)[a-z]+-?\d\w*\b",
         lambda m: hold(m[0]),
         text,
     )
@@ -205,8 +207,8 @@ def gloss(text: str, language: str) -> str:
         text = pattern.sub(lambda m, english=english: _expanded(m, english, hold), text)  # type: ignore[misc]
     pieces = re.split(r"(\ue000\d+\ue001)", text)
     table = _table(language)
-    spoken = [piece if piece.startswith("\ue000") else table.words(piece) for piece in pieces]
-    joined = " ".join(spoken)
+    spoken = [piece if piece.startswith("\ue000") else table.words(piece, names) for piece in pieces]
+    joined = without_leftovers(spoken, held)
     while "\ue000" in joined:
         joined = re.sub(r"\ue000(\d+)\ue001", lambda m: held[int(m[1])], joined)
     joined = re.sub(
@@ -215,6 +217,8 @@ def gloss(text: str, language: str) -> str:
     joined = re.sub(r"\bthe sound of\s+(?=the sound of\b|a sound for\b)", "", joined)
     joined = re.sub(r"\bthe sound of (?=for this picture\b)", "a sound ", joined)
     joined = re.sub(r"\s+([,.;:!?])", r"\1", joined)
+    joined = re.sub(rf"\b(?:more )+({'|'.join(_COMPARED)})\b", lambda m: _COMPARED[m[1]], joined)
+    joined = re.sub(rf"\b{'in' if language == 'zh' else 'that'} (?=(?:[a-z]+ly )?[a-z]+ing\b)(?!{_THINGS}\b)", "", joined)
     if language == "zh":  # a system's name stands by itself
         joined = re.sub(r"(?<=[\u3400-\u9fff])(?=[a-z\d])|(?<=[a-z\d])(?=[\u3400-\u9fff])", " ", joined, flags=re.I)
     return re.sub(r"([,;:])(?:\s*[,;:])+", r"\1", joined).strip(" ,;")
@@ -231,6 +235,88 @@ def fold(text: str) -> str:
         return text
     text = text.replace("ß", "ss").replace("œ", "oe").replace("’", "'")
     return "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
+
+
+_THINGS = "(?:thing|something|ring|king|wing|evening|morning|building|spring|string|swing|ceiling|wedding|clearing|landing)"
+_COMPARED = {
+    "quiet": "quieter", "loud": "louder", "fast": "faster", "slow": "slower", "slowly": "slower", "high": "higher", "deep": "deeper",
+    "low": "lower", "soft": "softer", "dark": "darker", "bright": "brighter", "calm": "calmer", "near": "closer", "strong": "stronger",
+    "distant": "further away", "in the distance": "further away", "far": "further away", "big": "bigger", "small": "smaller",
+    "happy": "happier", "sad": "sadder", "scary": "scarier", "funny": "funnier", "heavy": "heavier", "light": "lighter",
+    "warm": "warmer", "cold": "colder", "old": "older", "clear": "clearer", "sharp": "sharper", "rough": "rougher", "thin": "thinner",
+    "thick": "thicker", "dry": "drier", "wet": "wetter", "hollow": "hollower", "short": "shorter", "long": "longer", "fine": "finer",
+    "up close": "closer", "quickly": "faster", "softly": "softer", "dull": "duller", "eerie": "eerier",
+} | {w: w for w in "quieter louder faster slower higher deeper closer softer longer shorter".split()}  # fmt: skip # noqa: SIM905
+
+# -- words that no table knows: they would only lead a sound encoder astray
+
+_LEFT = "\ue002"  # marks one
+_SYSTEM = re.compile(
+    r"(?:loa|nano|hibari|tango|riffusion|audiogen|audioldm|fastspeech|musicgen|musicldm|tangoflux|stable-audio|make-an-audio"
+    r"|ace-step|wav|flac|ogg|mp3|aiff|lufs|db|hz|khz|bpm|ms|sec|min)(?:-.*)?"
+)
+_LOANED = frozenset(
+    """whoosh swoosh whoop glitch synth synthwave lofi lo-fi chill chillout loop loops reverb delay fade ambient drone drones
+    riser impact boom pad kick snare hi-hat drop remix sample samples vibe vibes retro sci-fi scifi cyberpunk trailer cinematic
+    foley soundtrack soundscape podcast intro outro jingle dubstep house trance funk soul gospel hardcore punk grunge ska country
+    trap drum bass beatbox asmr stereo mono feedback noise white pink click beep bling crash bang splash smash zoom horror fantasy
+    game level boss laser steampunk action cool fresh smooth groove swing ragtime bossa nova""".split()  # noqa: SIM905 - a list
+)
+_LEADS = frozenset("in on at of to by with under over through from for against like between behind beside and or that very".split())  # noqa: SIM905
+_ARTICLES = frozenset(("a", "an", "the", "some"))
+_LITTLE = _LEADS | _ARTICLES | frozenset("make it this without second seconds minutes please now more less sound as add is".split())  # noqa: SIM905
+_NEEDED = re.compile(r"\b(?:with|without|add|the|of|to|for|more|less|draw|make it|version)\s*(?:\b(?:an?|the|some)\s*)*$")
+
+
+def _names(text: str, language: str) -> frozenset[str]:
+    """Words, folded, that their capital letter tells to be names; in German nouns, too."""
+    start = "" if language == "de" else r"(?<![.!?¿¡:…] )(?<!^)(?<![¿¡«“\"])"
+    return frozenset(fold(word) for word in re.findall(rf"{start}\b[A-ZÄÖÜÀ-ÝŒ][\w-]*", text))
+
+
+def without_leftovers(pieces: list[str], held: list[str]) -> str:
+    """The pieces of a gloss as one text without their marked words; a marked word stays where nothing else says what is heard.
+
+    >>> without_leftovers(["a dog that \ue002zorgt in the \ue002plim"], []), without_leftovers(["the sound of a \ue002zorg"], [])
+    ('a dog', 'the sound of a zorg')
+    """
+    said = [re.sub(r"\ue000(\d+)\ue001", lambda m: held[int(m[1])], piece) for piece in pieces]
+    elsewhere = any(_says(part) for part in said)
+    out = []
+    for k, piece in enumerate(pieces):
+        needed = not elsewhere or (not _says(said[k]) and bool(_NEEDED.search(" ".join(said[:k]).strip() + " " + _before(said[k]))))
+        out.append(piece.replace(_LEFT, "") if needed or _LEFT not in piece else _dropped(piece))
+    return " ".join(out)
+
+
+def _says(text: str) -> bool:
+    """Whether any of the words that are not marked says what is heard."""
+    return any(word not in _LITTLE for word in re.findall(rf"(?<![\w{_LEFT}])[^\W\d_]+", text.lower()))
+
+
+def _before(text: str) -> str:
+    return text.partition(_LEFT)[0]
+
+
+def _dropped(piece: str) -> str:
+    """Without the marked words, and without the articles and prepositions that led to them."""
+    tokens, out, k = piece.split(), list[str](), 0
+    while k < len(tokens):
+        if not tokens[k].startswith(_LEFT):
+            out.append(tokens[k])
+            k += 1
+            continue
+        while k < len(tokens) and tokens[k].startswith(_LEFT):
+            k += 1
+        led = bool(out) and out[-1] in _ARTICLES | _LEADS
+        following = tokens[k] if k < len(tokens) else ""
+        if led and following == "of":  # "on the zorg of the forest": on the forest
+            k += 1
+            k += k < len(tokens) and tokens[k] in _ARTICLES and out[-1] in _ARTICLES
+        elif not following or not following[0].isalnum() or following in _LEADS:
+            while out and out[-1] in _ARTICLES | _LEADS:
+                out.pop()
+    return " ".join(out)
 
 
 def _spoken(text: str, language: str) -> str:
@@ -335,22 +421,24 @@ class _Table:
     stems: dict[str, str]
     longest: int  # words of an entry, or characters in Chinese
 
-    def words(self, text: str) -> str:
-        return self._chinese(text) if self.language == "zh" else self._spaced(text)
+    def words(self, text: str, names: frozenset[str] = frozenset()) -> str:
+        """Each word's English; one that has none is marked, unless it is English itself, one of ``names``, or a system's name."""
+        return self._chinese(text) if self.language == "zh" else self._spaced(text, names)
 
-    def _spaced(self, text: str) -> str:
+    def _spaced(self, text: str, names: frozenset[str]) -> str:
         parts = re.findall(r"(?<!\w)-?\d+(?:[.,]\d+)?|[^\W_]+(?:-[^\W_]+)*|['’]|[^\w\s]", text)
         out, k = [], 0
         while k < len(parts):
             for size in range(min(self.longest, len(parts) - k), 0, -1):
                 key = " ".join(parts[k : k + size]).replace(" ' ", "'")
-                found = self.whole.get(key) if size > 1 else self.find(parts[k])
+                found = self._several(key) if size > 1 else self.find(parts[k])
                 if found is not None:
                     out.append(found)
                     k += size
                     break
             else:
-                out.append("" if parts[k] in "'’¿¡" else parts[k])
+                known = not parts[k][0].isalpha() or parts[k] in names or _is_english(parts[k]) or _SYSTEM.fullmatch(parts[k])
+                out.append("" if parts[k] in "'’¿¡" else parts[k] if known else _LEFT + parts[k])
                 k += 1
         return " ".join(piece for piece in out if piece)
 
@@ -359,25 +447,46 @@ class _Table:
         return word in self.whole or word in self.stems or word[:-1] in self.stems
 
     def find(self, word: str) -> str | None:
-        """The English of one word, by its form, its stem, or the two halves of a German compound."""
+        """The English of one word, by its form, its stem, or the two halves of a German compound; "" where it says nothing."""
         word = fold(word)
-        if self.whole.get(word) == "" and word not in _MARKS["en"].split():
-            return ""  # it says nothing, and is no English of a turn of speech
-        found = self._whole(word) or self._stem(word, 3)
-        if found is None and self.language == "de" and "-" in word:
-            head, tail = map(self.find, word.rsplit("-", 1))
+        if self.whole.get(word) == "" and word in _MARKS["en"].split():
+            return None  # English of a turn of speech
+        ways = [self._whole, lambda w: self._stem(w, 3), self._inflected, self._hyphened, self._compound, self._simple]
+        return next((found for way in ways if (found := way(word)) is not None), None)
+
+    def _inflected(self, word: str) -> str | None:
+        """A German participle by its stem (geklopft), a Spanish verb without the pronouns at its end (friéndose)."""
+        if self.language == "de" and len(word) > 6 and re.fullmatch(r"ge\w+(?:t|en)", word):
+            return self._whole(word[2:]) or self._stem(word[2:], 3)
+        bare = re.fullmatch(r"(\w{3,}(?:[aei]ndo|[aei]r|[aeio]))(?:se|l[aeo]s?|me|nos)", word) if self.language == "es" else None
+        return (self._whole(bare[1]) or self._stem(bare[1], 3)) if bare else None
+
+    def _hyphened(self, word: str) -> str | None:
+        head, tail = map(self.find, word.rsplit("-", 1)) if self.language == "de" and "-" in word else (None, None)
+        return f"{head} {tail}" if head and tail else None
+
+    def _compound(self, word: str) -> str | None:
+        if self.language != "de" or len(word) < 7:
+            return None
+        for cut in range(len(word) - 3, 3, -1):
+            head = self._half(word[:cut]) or self._half(word[:cut].rstrip("s")) or self._half(word[:cut].removesuffix("en"))
+            tail = self._half(word[cut:])
             if head and tail:
-                return f"{head} {tail}"
-        if found is None and self.language == "de" and len(word) > 7:
-            for cut in range(len(word) - 3, 3, -1):
-                head = self._simple(word[:cut]) or self._simple(word[:cut].rstrip("s")) or self._simple(word[:cut].removesuffix("en"))
-                tail = self._simple(word[cut:])
-                if head and tail:
-                    return f"{head} {tail}".removesuffix(" sound")
-        return found or self._simple(word)
+                return f"{head} {tail}".removesuffix(" sound")
+        return None
+
+    def _half(self, word: str) -> str | None:
+        return None if word in _little(self.language) else self._simple(word)
+
+    def _several(self, key: str) -> str | None:
+        if key in self.whole or (" " not in key and "'" not in key):
+            return self.whole.get(key)
+        cuts = range(len(key), max(2, len(key) - 4), -1)
+        return next((self.stems[key[:c]] for c in cuts if key[:c] in self.stems and re.search(r"[ ']\w\w", key[:c])), None)
 
     def _simple(self, word: str) -> str | None:
-        return self._whole(word) or self._stem(word, 6)
+        found = self._whole(word)
+        return self._stem(word, 6) if found is None else found
 
     def _stem(self, word: str, most: int) -> str | None:
         """Of an entry that stands for any ending, here of ``most`` letters."""
@@ -402,9 +511,11 @@ class _Table:
                     k += size
                     break
             else:
-                out.append(text[k])
+                unknown = bool(_HAN.match(text[k]))
+                follows = k > 0 and bool(_HAN.match(text[k - 1])) and bool(out) and out[-1][-1:] == text[k - 1]
+                out.append(f" {_LEFT}{text[k]}" if unknown and not follows else text[k])
                 k += 1
-        return " ".join("".join(out).split())
+        return " ".join(re.sub(rf"({_LEFT}[\u3400-\u9fff]+)", r" \1 ", "".join(out)).split())
 
 
 @cache
@@ -427,8 +538,23 @@ def _table(language: str) -> _Table:
             elif way:
                 whole.setdefault(way, english)
     whole |= {fold(word): english for word, english in _SMALL[language].items()}
-    size = max(len(way) if language == "zh" else len(way.replace("'", " ' ").split()) for way in whole)
+    size = max(len(way) if language == "zh" else len(way.replace("'", " ' ").split()) for way in (*whole, *stems))
     return _Table(language, whole, stems, size)
+
+
+@cache
+def _little(language: str) -> frozenset[str]:
+    return frozenset(map(fold, _SMALL[language]))
+
+
+@cache
+def _is_english(word: str) -> bool:
+    return any(word in known for known in (_english(), _LOANED, _LITTLE, _of_examples()))
+
+
+@cache
+def _of_examples() -> frozenset[str]:
+    return frozenset(w for texts in examples().values() for text in texts for w in re.findall(r"[a-z]{3,}", text.lower()))
 
 
 @cache

@@ -95,7 +95,9 @@ def _word_numbers(text: str, language: str) -> str:
     second = {"de": "sekunden", "fr": "secondes", "es": "segundos"}[language]
     value = lambda match: f"{values[match[1]]:g}"  # noqa: E731
     if language == "fr":  # "une vingtaine de secondes"
-        text = re.sub(r"\b(?:une )?(quinz|vingt|trent|quarant|cinquant|soixant|diz)aine de (?=secondes|minutes)", _about, text)
+        text = re.sub(r"\b(?:une )?(douz|quinz|vingt|trent|quarant|cinquant|soixant|diz)aine de (?=secondes|minutes)", _about, text)
+    if language != "fr":
+        text = re.sub(r"\b(?:(?:una|ein) )?(?:docena de|dutzend) (?=segundos|sekunden|minut)", "12 ", text)
     text = re.sub(rf"(?<![\w-])({word})(?=[ -]{units}|sekund)", value, text)
     # "between two and four seconds", "from second two to four": one of the numbers has no unit of its own.
     text = re.sub(rf"(?<![\w-])({word})(?=\s*(?:{_BETWEEN[language]})\s*\d[\d.,]*[ -]?{units})", value, text)
@@ -112,7 +114,7 @@ def _word_numbers(text: str, language: str) -> str:
 
 
 def _about(match: re.Match[str]) -> str:
-    tens = {"diz": 10, "quinz": 15, "vingt": 20, "trent": 30, "quarant": 40, "cinquant": 50, "soixant": 60}
+    tens = {"diz": 10, "douz": 12, "quinz": 15, "vingt": 20, "trent": 30, "quarant": 40, "cinquant": 50, "soixant": 60}
     return f"{tens[match[1]]} "
 
 
