@@ -306,7 +306,7 @@ class AudioLDM2(Backend):
 
         import torch
 
-        from generators import editing, vocoding
+        from generators import editing, signal_route, vocoding
 
         return {
             "weights": self._weights_hash,
@@ -314,6 +314,7 @@ class AudioLDM2(Backend):
             "threads": torch.get_num_threads(),
             "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")},
             **({"scenes": RULES} if self.config.scenes else {}),
+            **({"signals": signal_route.VERSION} if self.options.route == "signal" else {}),
             "edits": editing.VERSION,
             **({"griffin_lim": vocoding.VERSION} if self.config.head == "griffin_lim" else {}),
         }
@@ -556,7 +557,7 @@ class AudioLDM2(Backend):
     def _rhythm(self, request: GenerationRequest) -> np.ndarray | None:
         """The loudness curve of the one known sound that is asked for; None for what brings its own time, music and the unknown."""
         timed = request.loa or request.edit or any(ref.kind in ("audio", "condition") for ref in request.media)
-        if self._rhythms is None or timed or bool(request.prompt) == bool(request.media):
+        if self._rhythms is None or timed or not (request.prompt or request.media):
             return None
         name = self._conditioner.one_sound(request)
         return self._rhythms.curve(name, request.seconds, request.seed) if name else None

@@ -200,6 +200,8 @@ class NanoConditioner:
 
     def one_sound(self, request: GenerationRequest) -> str | None:
         anchors, prompt = self._labeller.anchors, request.prompt
+        if prompt and request.media:
+            return None
         parts = self._sounds(prompt) if prompt else [words for ref in request.media if (words := self.understand(ref)) is not None]
         if len(parts) != 1 or anchors is None or self._anchor_cosine is None:
             return None

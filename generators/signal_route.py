@@ -11,12 +11,17 @@ from typing import Any
 from torch import Tensor
 
 from encoders.base import Condition
+from encoders.sights import audible
 from encoders.signal_lm import Medium, SignalLM, load
+from encoders.text import pool
 from generators.base import GenerationRequest
 from generators.conditioning import VIDEO_FRAMES, NanoConditioner
+from generators.scene import curve_of
 from media.image import load_image
 from media.refs import MediaRef
 from media.video import sample_frames
+
+VERSION = 2  # raise it when the same weights start to give another sound
 
 
 class SignalConditioner(NanoConditioner):
@@ -45,7 +50,17 @@ class SignalConditioner(NanoConditioner):
         return self._written(text), text, request.prompt
 
     def one_sound(self, request: GenerationRequest) -> str | None:
-        return None if request.media else super().one_sound(request)  # nothing is called by its name on the way
+        """Of media the known sound whose loudness curves fit: the one that what the hidden states say lies nearest to.
+
+        Where words beside them say when something is heard, none does.
+        """
+        media, anchors = [self.medium(ref) for ref in request.media if ref.kind != "condition"], self._labeller.anchors
+        if not media:
+            return super().one_sound(request)
+        if anchors is None or self._anchor_cosine is None or curve_of(request.prompt, request.seconds) is not None:
+            return None
+        name, cosine = anchors.meant(pool(self.text_of(self.signals(request.prompt, media)))[0].numpy())
+        return name if name and cosine >= self._anchor_cosine else None
 
     def signals(self, words: str, media: list[Medium]) -> Tensor:
         """Hidden states [1, 8, W] of the signal tokens: all that the generator gets to know of words and media."""
@@ -64,4 +79,4 @@ class SignalConditioner(NanoConditioner):
             return "audio", self._labeller.encode([self._sound(ref)]).states[0, 0]
         path = self._store.path(ref)
         frames = [load_image(path)] if ref.kind == "image" else sample_frames(path, VIDEO_FRAMES)
-        return self.model.seen(self._images.probabilities(frames))
+        return self.model.seen(audible(self._images.probabilities(frames)))

@@ -102,6 +102,24 @@ def test_words_and_sounds_beside_a_picture_change_it(backend: AudioLDM2, cat: Me
     assert all(float((first - other).abs().max()) > 1e-4 for other in others)
 
 
+def test_the_states_and_no_other_words_choose_the_loudness_curve(
+    backend: AudioLDM2, cat: MediaRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routed = conditioner(backend)
+    monkeypatch.setattr(routed, "_anchor_cosine", -1.0)
+    anchors = routed._labeller.anchors
+    assert anchors is not None
+    said = pool(routed.text_of(routed.signals("", [routed.medium(cat)])))[0].numpy()
+    assert routed.one_sound(GenerationRequest(media=(cat,))) == (anchors.meant(said)[0] or None)
+    named = replace(anchors, labels=tuple("cat" for _ in anchors.labels))  # whatever the states say, it is that
+    monkeypatch.setattr(routed._labeller, "anchors", named)
+    assert routed.one_sound(GenerationRequest(media=(cat,))) == anchors.texts[0]
+    assert routed.one_sound(GenerationRequest(media=(cat,), prompt="far away")) == anchors.texts[0]
+    assert routed.one_sound(GenerationRequest(media=(cat,), prompt="knocking three times")) is None
+    monkeypatch.setattr(routed, "_anchor_cosine", 1.1)
+    assert routed.one_sound(GenerationRequest(media=(cat,))) is None
+
+
 def test_the_signal_weights_are_part_of_what_signs_a_sound(home: Path) -> None:
     def hashed(route: str) -> str:
         return str(AudioLDM2("tiny", {"checkpoint": "tiny", "route": route}, MediaStore(home / "store"), home)._weights_hash)
