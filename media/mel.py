@@ -64,9 +64,35 @@ def log_mel(samples: np.ndarray, spec: MelSpec) -> np.ndarray:
     frames = np.lib.stride_tricks.sliding_window_view(padded, spec.n_fft)[:: spec.hop][: len(samples) // spec.hop]
     window = np.hanning(spec.n_fft + 1)[:-1].astype(np.float32)
     magnitude = np.abs(np.fft.rfft(frames * window, axis=1)).astype(np.float32)
-    # Not the @ of BLAS, which rounds by its number of threads: the same sound gives the same numbers on every machine's settings.
-    energy = np.einsum("tf,mf->tm", magnitude, mel_filterbank(spec))
-    return np.log(np.maximum(energy, np.float32(spec.floor)))
+    return np.log(np.maximum(mel_energy(magnitude, spec), np.float32(spec.floor)))
+
+
+def mel_energy(magnitude: np.ndarray, spec: MelSpec) -> np.ndarray:
+    """[T, n_fft // 2 + 1] float32 through the filterbank: [T, n_mels].
+
+    Not by the @ of BLAS, which rounds by its number of threads: the same sound gives the same numbers on every machine's settings.
+    Bands are summed over the bins that they have, in whole blocks, so that every sum has the order, and the bits, of one over all bins.
+    """
+    bank = mel_filterbank(spec)
+    energy = np.empty((len(magnitude), spec.n_mels), np.float32)
+    for first, last, low, high in _reaches(spec):
+        np.einsum("tf,mf->tm", magnitude[:, low:high], bank[first:last, low:high], out=energy[:, first:last])
+    return energy
+
+
+_BLOCK = 64  # bins: a multiple of what einsum adds at once, on every processor
+
+
+@lru_cache(maxsize=8)
+def _reaches(spec: MelSpec) -> tuple[tuple[int, int, int, int], ...]:
+    """Neighbouring bands and the blocks of bins that they reach: (first band, last + 1, first bin, last + 1)."""
+    found: list[tuple[int, int, int, int]] = []
+    for band, weights in enumerate(mel_filterbank(spec)):
+        bins = np.flatnonzero(weights) if weights.any() else np.zeros(1, int)
+        low, high = int(bins[0]) // _BLOCK * _BLOCK, min(-(-int(bins[-1] + 1) // _BLOCK) * _BLOCK, len(weights))
+        first = found.pop()[0] if found and found[-1][2:] == (low, high) else band
+        found.append((first, band + 1, low, high))
+    return tuple(found)
 
 
 CURVE_RANGE_DB = 50.0  # how far below its loudest frame a clip's loudness curve reaches zero

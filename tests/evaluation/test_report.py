@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import time
@@ -255,7 +256,10 @@ def test_a_scatter_puts_the_better_higher_and_the_dearer_right():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_thousand_cells_in_a_minute(tmp_path):
-    """1,000 cells of 1 s: the ledger opens in less than 1 s, the report with nano's own embedder takes less than 60 s of processor."""
+    """1,000 cells of 1 s: the ledger opens in less than 1 s, the report with nano's own embedder takes less than 60 s.
+
+    What is asserted is processor time; wall time is the same on a machine that does nothing else, and is printed.
+    """
     count = 250
     prompts = [StudyPrompt(id=f"p{index}", caption=f"tone {index}") for index in range(count)]
 
@@ -263,13 +267,16 @@ def test_a_thousand_cells_in_a_minute(tmp_path):
         return makers.noise(1.0, seed=hash((prompt.id, system, seed)) % 2**31)
 
     made = finished(tmp_path, prompts, {"a": {}, "b": {}}, tones, (0, 1), metrics=("nano-clap", "nano-is", "loudness", "failures"))
-    begun = time.process_time()
-    rows = Ledger(made).rows
-    opened = time.process_time() - begun
-    begun = time.process_time()
-    write_report(made)
-
-    spent = time.process_time() - begun
-    print(f"1,000 cells: ledger {opened:.3f} s, report {spent:.1f} s of processor time")
-    assert len(rows) == 1000 and opened < 1
-    assert spent < 60
+    took = {}
+    for what, work in {
+        "ledger": lambda: Ledger(made),
+        "report": lambda: write_report(made),
+        "report again": lambda: write_report(made),
+    }.items():
+        wall, begun = time.perf_counter(), os.times()
+        work()
+        ended = os.times()
+        took[what] = ended.user - begun.user + ended.system - begun.system
+        print(f"1,000 cells: {what} {took[what]:.2f} s of processor time, {time.perf_counter() - wall:.2f} s on the clock")
+    assert len(Ledger(made).rows) == 1000 and took["ledger"] < 1
+    assert took["report again"] < took["report"] < 60

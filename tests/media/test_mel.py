@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from media.mel import MelSpec, hz_to_mel, log_mel, mel_filterbank, mel_to_hz
+from media.mel import MelSpec, hz_to_mel, log_mel, mel_energy, mel_filterbank, mel_to_hz
 from tests.makers import tone
 
 SPECS = (MelSpec(), MelSpec(sample_rate=32_000, n_fft=1024, hop=320, n_mels=64, fmin=50, fmax=14_000), MelSpec(n_mels=128, n_fft=512))
@@ -82,6 +82,15 @@ def test_the_number_of_threads_changes_nothing():
         with threadpool_limits(count, user_api="blas"):
             made.append(log_mel(noise, MelSpec()))
     assert np.array_equal(*made)
+
+
+@pytest.mark.parametrize(
+    "spec", [MelSpec(), MelSpec(hop=72, n_mels=80), MelSpec(16_000, 512, 160, 64, 50.0), MelSpec(48_000, 2048, 480, 128, fmax=24_000)]
+)
+@pytest.mark.parametrize("frames", [1, 5, 40])
+def test_sums_over_the_bins_of_a_band_have_the_bits_of_sums_over_all(spec, frames):
+    magnitude = np.random.default_rng(frames).random((frames, spec.n_fft // 2 + 1), np.float32)
+    assert np.array_equal(mel_energy(magnitude, spec), np.einsum("tf,mf->tm", magnitude, mel_filterbank(spec)))
 
 
 def test_too_short_or_not_mono_is_an_error():
