@@ -190,6 +190,7 @@ _CHANGE = re.compile(
       | (?:can|could|may)\ (?:i|we)\ have\ (?:it|that|this)\b | (?:way\ |a\ bit\ |far\ )?too\ (?:short|long|loud|quiet|fast|slow)\b
       | (?:make|have|turn|get)\ (?:the|those|these)\ [\w-]+\ (?:\w+er|more|less|a\ bit|a\ little|much|slightly)\b
       | (?:the|those|these|no|hmm)\b[\w\ ,]{2,40}\b(?:is|are)\ (?:\w+\ ){0,2}too\ \w+
+      | (?:and\ )?now\ (?!an?\b|the\b|some\b|for\b|make\b|do\b|give\b|play\b|i\b|we\b|let\b|can\b|say\b|read\b)[\w-]+\W*$
       | use\ (?:another|a\ new|a\ different|seed)\b | change\b | (?:go\ )?back\ to\b | can\ it\ be\b
       | in\ (?:a|an|the)\ \w+(?:\ \w+)?\W*$ | at\ (?:night|dawn|dusk|noon)\b | (?:from\ )?(?:further|farther|closer)\b
     )|\binstead\W*$|\bagain\W*$|\bas\ long\W*$|\bthan\ (?:the\ )?(?:last|before|that)\b|\bonce\ more\W*$""",
@@ -251,7 +252,7 @@ _CUES = re.compile(
     r"turn (?:it|that)|keep (?:it|that)|play (?:it|that)|i(?:'d| would)? (?:like|want)(?: it)?|give me"
     r"|let me hear|please|but|now|and then|then|ok|okay|nice|great|good|"
     r"thanks|just|it|that|instead|sound(?:s|ing)?|to be|of (?:it|that|this)|hear|time|yes|no|hmm|change|use"
-    r"|also|be|a bit of|i|we|need|want|like|needs? to|has to|must|should|keep (?:everything|all)|everything)\b",
+    r"|also|now|be|a bit of|i|we|need|want|like|needs? to|has to|must|should|keep (?:everything|all)|everything)\b",
     re.I,
 )
 
@@ -569,6 +570,8 @@ def changed(said: Parsed, earlier: Conversation) -> dict[str, Any]:
         rest = re.sub(r"\b(?:faster|slower|quicker)\b", " ", rest, flags=re.I)
     rest = re.sub(r"\banother (\w+)\b", lambda m: " " if re.search(rf"\b{m[1]}", prompt, re.I) else m[0], rest, flags=re.I)
     style = re.sub(r"^(?:and|but|then)\s+", "", " ".join(_CUES.sub(" ", rest).split()).strip(" ,.;:!?-"))
+    if words_changed and style.lower() in ("more", "and", "again"):
+        style = ""
     if content(style):
         prompt = f"{prompt.rstrip(' ,')}, {style}" if prompt else style
         words_changed = True
@@ -842,7 +845,10 @@ _SAID_OF_IT = (
 def _without(prompt: str, word: str) -> str:
     """The prompt without ``word``, its article and what joins it; unchanged where nothing else would be left."""
     stem = re.escape(word.removesuffix("s"))
-    joined = rf"(?:\s*,)?\s*\b(?:(?:and|with|in|plus|over|by)\s+)?(?:the\s+|a\s+|an\s+|some\s+)?(?:{_SAID_OF_IT}\s+)?{stem}(?:s|es)?\b"
+    led = rf"(?:\s*,)?\s*\b(?:(?:and|with|in|plus|over|by)\s+)?(?:the\s+|a\s+|an\s+|some\s+)?(?:{_SAID_OF_IT}\s+)?"
+    where = r"(?:in|at|on|from|behind|over|under)\s+(?:the|a)\s+\w+"
+    doing = rf"(?:\s+\w+ing\b(?:\s+{where}|\s+(?:loudly|softly|quietly|nearby|away|outside))*)?"
+    joined = rf"{led}{stem}(?:s|es)?\b{doing}"
     shorter = " ".join(re.sub(joined, " ", prompt, flags=re.I).split()).replace(" ,", ",").strip(" ,")
     return shorter if content(shorter) else prompt
 

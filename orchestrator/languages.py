@@ -216,6 +216,7 @@ def gloss(text: str, language: str) -> str:
     )
     joined = re.sub(r"\bthe sound of\s+(?=the sound of\b|a sound for\b)", "", joined)
     joined = re.sub(r"\bthe sound of (?=for this picture\b)", "a sound ", joined)
+    joined = re.sub(r"\b(on|in|with|over|under|from|through|against) of (?=the\b)", r"\1 ", joined)
     joined = re.sub(r"\s+([,.;:!?])", r"\1", joined)
     joined = re.sub(rf"\b(?:more )+({'|'.join(_COMPARED)})\b", lambda m: _COMPARED[m[1]], joined)
     joined = re.sub(rf"\b{'in' if language == 'zh' else 'that'} (?=(?:[a-z]+ly )?[a-z]+ing\b)(?!{_THINGS}\b)", "", joined)

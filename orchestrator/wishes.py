@@ -61,7 +61,7 @@ _MEDIA = (
 _PURPOSE = re.compile(
     rf"""[,;]?\s*\b(?:for|in|to\ use\ in|to\ put\ in(?:to)?|to\ go\ with|to\ play\ (?:in|at|during))\s+
     (?:(?:my|our|his|her|their)\s+(?:\w+\s+){{0,2}}?(?:{_THINGS.replace(" ", chr(92) + " ")})
-      |(?:an?|the|this|some|today's)\s+(?:\w+\s+)?(?:{_MEDIA.replace(" ", chr(92) + " ")}))\b
+      |(?:(?:an?|the|this|some|today's)\s+)?(?:\w+\s+)??(?:{_MEDIA.replace(" ", chr(92) + " ")}))\b
     (?:\s+(?:about|on|called|named)\s+(?:\w+\s*){{1,3}}?(?=$|[,.;!?]))?""",
     re.VERBOSE | re.IGNORECASE,
 )

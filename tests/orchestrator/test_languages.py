@@ -109,3 +109,18 @@ def test_a_word_has_its_first_meaning_and_no_stem_is_short(language: str) -> Non
     assert {"de": "dog", "fr": "wind", "es": "rain", "zh": "door"}[language] == table.find(
         {"de": "Hunde", "fr": "vents", "es": "lluvias", "zh": "门"}[language]
     )
+
+
+@pytest.mark.parametrize(
+    ("say", "language", "asks"),
+    [
+        ("Welches gefällt dir besser?", "de", "which one do you like better?"),
+        ("lequel tu préfères ?", "fr", "which one do you like better?"),
+        ("¿cuál te gusta más?", "es", "which one do you like better?"),
+        ("你喜欢哪个？", "zh", "which one do you like better?"),
+        ("Wie lang ist das?", "de", "how long is it?"),
+        ("¿Cuánto dura?", "es", "how long is it?"),
+    ],
+)
+def test_questions_about_the_sounds_are_those_that_the_rules_answer(say: str, language: str, asks: str) -> None:
+    assert gloss(say, language) == asks
