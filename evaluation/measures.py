@@ -42,6 +42,7 @@ from evaluation.statistics import (
     mean_interval,
     paired_difference,
     set_difference,
+    share_interval,
 )
 from media.audio import read_audio, resample
 from media.mel import MelSpec, log_mel
@@ -326,7 +327,7 @@ class _Study:
         for name in self.backends:
             mine = [row for key, row in self.rows.items() if key[0] == name]
             bad = [float(bool(usable(row))) for row in mine]
-            got = mean_interval(bad, [row.prompt for row in mine])
+            got = share_interval(bad, [row.prompt for row in mine])
             value = float(np.mean(bad))
             found.append(_figure(name, metric, got._replace(value=value), len(mine), {}))
         return found
@@ -345,7 +346,7 @@ class _Study:
         for name in self.compared:
             keys = sorted(there)
             numbers = [float(values[name][key]) for key in keys]  # type: ignore[arg-type]
-            got = mean_interval(numbers, [prompt for prompt, _ in keys])
+            got = (share_interval if metric.formula in _SHARES else mean_interval)(numbers, [prompt for prompt, _ in keys])
             grouped: dict[str, list[float]] = {}
             for (prompt, _), number in zip(keys, numbers, strict=True):
                 grouped.setdefault(prompt, []).append(number)
@@ -450,8 +451,6 @@ def _real(value: float) -> float | None:
 
 
 def _figure(backend: str, metric: Measure, got: Estimate, sounds: int, by_prompt: Mapping[str, float]) -> Figure:
-    if metric.formula in _SHARES:  # their interval is symmetric, and a share ends at 0 and 1
-        got = got._replace(low=max(got.low, 0.0), high=min(got.high, 1.0))
     return Figure(backend, metric.name, got.value, None, _real(got.low), _real(got.high), got.n, sounds, by_prompt)
 
 

@@ -52,7 +52,8 @@ class Report:
         table, told = self.table, self.protocol
         rates = sorted({int(s["sample_rate"]) for s in self.systems.values() if s.get("sample_rate")})
         tries = sorted({int(s.get("candidates") or 1) for s in self.systems.values()}) or [1]
-        n = f"{table.cells} sounds of each system: {len(table.prompts)} prompts × {len(table.seeds)} seeds"
+        seeds = f"{len(table.seeds)} seed{'' if len(table.seeds) == 1 else 's'}"
+        n = f"{table.cells} sounds of each system: {len(table.prompts)} prompts × {seeds}"
         lines = [
             ("n", n + (f", less {table.dropped} cells that some system failed" if table.dropped else "")),
             ("data", f"{told.get('dataset', 'own prompts')}{', ' + str(told['split']) if told.get('split') else ''}"),
@@ -73,7 +74,10 @@ class Report:
         if told.get("versions"):
             lines.append(("versions", ", ".join(f"{name} {version}" for name, version in told["versions"].items())))
         lines.append(
-            ("intervals", "95 %, over prompts: bootstrap of means; jackknife of whole sets, around the value freed of its bias (→)")
+            (
+                "intervals",
+                "95 %, over prompts: bootstrap of means, exact for shares; jackknife of whole sets, around what is freed of bias (→)",
+            )
         )
         if len(table.backends) > 1:
             lines.append(("▲ ▼", f"certainly better or worse than {table.backends[0]} (paired, 5 % after Holm's correction)"))

@@ -89,7 +89,7 @@ def _top(report: Report) -> str:
     facts = [
         (str(len(table.backends)), "systems"),
         (str(len(report.prompts)), "prompts"),
-        (str(len(table.seeds)), "seeds"),
+        (str(len(table.seeds)), "seed" if len(table.seeds) == 1 else "seeds"),
         (f"{made:,}", "sounds"),
         (f"{len(report.failed):,}", "failures"),
     ]

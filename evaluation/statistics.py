@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import beta
 from scipy.stats import t as student
 
 RESAMPLES = 4000
@@ -71,6 +72,23 @@ def mean_interval(
         far.append(np.abs(drawn.mean(1) - value)[some] / errors[some])
     reach = float(np.quantile(np.concatenate(far), level)) * error
     return Estimate(value, value - reach, value + reach, count)
+
+
+def share_interval(values: Sequence[float] | np.ndarray, prompts: Sequence[str], *, level: float = 0.95) -> Estimate:
+    """The share of ones among figures that are 0 or 1 (failures), and its exact interval (Clopper & Pearson 1934).
+
+    A bootstrap cannot see what was not drawn: it calls no failure among 100 prompts certain, and covers 79 % where one in 20 of 50
+    fails. This one covers 95 % or more of every share. Seeds of one prompt fail together or not at all: prompts alone are counted,
+    which errs on the wide side.
+
+    >>> [round(x, 3) for x in share_interval([0.0] * 100, [str(n) for n in range(100)])]
+    [0.0, 0.0, 0.036, 100]
+    """
+    names, means = by_prompt(values, prompts)
+    count, ones, tail = len(names), float(means.sum()), (1 - level) / 2
+    low = float(beta.ppf(tail, ones, count - ones + 1)) if ones > 0 else 0.0
+    high = float(beta.ppf(1 - tail, ones + 1, count - ones)) if ones < count else 1.0
+    return Estimate(ones / count, low, high, count)
 
 
 # -- differences ------------------------------------------------------------------------------------------------------
