@@ -17,7 +17,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from configs.registry import ConfigError, names, resolve
-from media.audio import Audio, read_audio, resample
+from media.audio import Audio, read_audio
+from media.polyphase import NAME, resample_to_hear
 from media.refs import MediaError, write_whole
 
 GROUP = "loa.embedders"
@@ -102,9 +103,10 @@ class Clip:
 
 
 class Cache:
-    """Vectors by content and embedder below ``folder``: ``DIGEST[:16]/SHA256.npz``, written whole. None: nothing is kept.
+    """Vectors by content and embedder below ``folder``: ``DIGEST[:16]-RESAMPLER/SHA256.npz``, written whole. None: nothing is kept.
 
-    A sound that is made again with other bytes has another name, and so has another version of the weights: nothing here can be stale.
+    A sound that is made again with other bytes has another name, and so has another version of the weights or of the way to another
+    rate: nothing here can be stale.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -112,7 +114,7 @@ class Cache:
 
     def _place(self, digest: str, clip: Clip) -> Path:
         assert self.folder is not None
-        return self.folder / digest.removeprefix("sha256:")[:16] / f"{clip.sha256}.npz"
+        return self.folder / f"{digest.removeprefix('sha256:')[:16]}-{NAME}" / f"{clip.sha256}.npz"
 
     def get(self, digest: str, clip: Clip) -> Heard | None:
         if self.folder is None:
@@ -187,7 +189,7 @@ def _opened(clips: Sequence[Clip], missing: dict[str, list[Embedder]]) -> Iterat
         except MediaError as error:
             return {}, str(error)
         rates = {each.sample_rate for each in missing[clip.sha256]}
-        return {rate: resample(whole, rate) if rate else whole for rate in rates}, ""
+        return {rate: resample_to_hear(whole, rate) if rate else whole for rate in rates}, ""
 
     batches = [clips[start : start + ROWS] for start in range(0, len(clips), ROWS)]
     with ThreadPoolExecutor(WORKERS) as pool:

@@ -160,7 +160,8 @@ def _sndfile_blocks(file: Any, mono: bool) -> Iterator[np.ndarray]:
     with file:
         size = max(1, _BLOCK // file.channels)
         if file.subtype == "PCM_16":  # the same numbers as libsndfile's own float32, which takes ten times as long
-            while len(block := file.read(size, dtype="int16", always_2d=True)):
+            room = np.empty((max(1, size // 2), file.channels), np.int16)  # memory that is taken anew costs more than decoding into it
+            while len(block := file.read(out=room)):
                 yield _of_integers(block, mono)
             return
         while len(block := file.read(size, dtype="float32", always_2d=True)):
@@ -172,12 +173,12 @@ def _of_integers(block: np.ndarray, mono: bool) -> np.ndarray:
     full = np.float32(1 / 32768)
     if not mono:
         return np.multiply(block.T, full, order="C")
-    mixed = block[:, 0].astype(np.float32)
-    for channel in range(1, block.shape[1]):
-        mixed += block[:, channel]
+    if block.shape[1] == 1:
+        return np.multiply(block.T, full)
+    wide = block.astype(np.float32)  # in one go: to add columns of 16 bits takes numpy twice as long
+    mixed = sum(wide.T[2:], np.add(wide[:, 0], wide[:, 1]))
     mixed *= full
-    if block.shape[1] > 1:
-        mixed /= np.float32(block.shape[1])
+    mixed /= np.float32(block.shape[1])
     return mixed[None]
 
 

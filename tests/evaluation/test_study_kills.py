@@ -162,9 +162,9 @@ def test_killed_ray_goes_on_here(tmp_path):
     assert rows(tmp_path / "out") == rows(tmp_path / "alone")
 
 
-def nano(path: Path, prompts: int, **more) -> str:
+def nano(path: Path, count: int, **more) -> str:
     words = ("a dog barks", "rain", "a bell", "footsteps", "an engine")
-    listed = [{"id": f"p{n}", "caption": words[n % 5], "reference": f"procedural:dog:{n}"} for n in range(prompts)]
+    listed = [{"id": f"p{n}", "caption": words[n % 5], "reference": f"procedural:dog:{n}"} for n in range(count)]
     backends = [{"name": "two", "row": "nano", "steps": 2}, {"name": "true", "row": "nano", "steps": 2, "loa": "reference"}]
     backends.append({"name": "zeros", "row": "nano", "steps": 2, "options": {"loa_mode": "zeros"}})
     path.write_text(json.dumps({"name": "n", "prompts": listed, "backends": backends, "seconds": 2.56} | more))
@@ -173,7 +173,7 @@ def nano(path: Path, prompts: int, **more) -> str:
 
 def test_nano_killed_thrice_and_made_by_ray_is_nano_left_alone(tmp_path):
     loa, draw = Loa(tmp_path), random.Random(2)
-    file = nano(tmp_path / "n.yaml", prompts=5)
+    file = nano(tmp_path / "n.yaml", 5)
     alone, killed, ray = tmp_path / "alone", tmp_path / "killed", tmp_path / "ray"
     took = loa.finish(file, "-o", str(alone), "--jobs", "1")["wall_seconds"]
     for _ in range(3):
@@ -182,6 +182,23 @@ def test_nano_killed_thrice_and_made_by_ray_is_nano_left_alone(tmp_path):
     loa.finish(file, "-o", str(ray), "--executor", "ray", "--jobs", "2")
     assert rows(killed) == rows(ray) == rows(alone)
     assert all(row["status"] == "done" for row in rows(alone))
+
+
+def test_ray_and_a_process_here_make_the_same_hundred_nano_sounds(tmp_path):
+    loa = Loa(tmp_path)
+    words = ("a dog barks", "rain", "a bell", "footsteps", "an engine")
+    prompts = [{"id": f"p{n}", "caption": f"{words[n % 5]} and {words[n // 5]}"} for n in range(25)]
+    backends = [
+        {"name": "two", "row": "nano", "steps": 2},
+        {"name": "zeros", "row": "nano", "steps": 2, "options": {"loa_mode": "zeros"}},
+    ]
+    file = nano(tmp_path / "n.yaml", 25, prompts=prompts, backends=backends, seeds=[0, 1], seconds=1.28)
+    made = {}
+    for name, how in (("here", ("--jobs", "1")), ("ray", ("--executor", "ray", "--jobs", "2"))):
+        assert loa.finish(file, "-o", str(tmp_path / name), *how)["cells"] == 100
+        made[name] = {row.key: row.audio_sha256 for row in read_ledger(tmp_path / name) if row.status == "done"}
+    assert made["here"] == made["ray"] and len(set(made["here"].values())) == 100
+    assert len({row.measured.worker for row in read_ledger(tmp_path / "ray")}) == 2
 
 
 @pytest.mark.parametrize("steps", [8, 25])  # with few steps decoding weighs more, which is done sound by sound
