@@ -24,6 +24,8 @@ from generators.base import canonical_json
 from media.refs import write_whole
 
 FILE = "study-costs.json"  # below LOA_HOME/cache
+ERRORS = "study-forecasts.json"  # there, too
+REMEMBERED, LEAST = 20, 4  # earlier forecasts of one basis: how many are kept, and how few say nothing
 START = 8.0  # seconds until a worker has imported its libraries and loaded a small checkpoint
 PROCESS_MB = 450.0  # a process with torch in it
 # A guess for a checkpoint that was never run here, after nano on one thread: 20 MB of weights, 8 rows, 25 steps, real-time factor 0.25.
@@ -31,6 +33,7 @@ PER_STEP_AND_MB = 0.25 / 25 / 20  # real-time factor a step and MB of weights
 OVERHEAD = 2.0  # steps' worth of reading, decoding and vocoding
 USUAL_STEPS = 25  # where a backend chooses
 
+IDLE = 0.2  # seconds of ``yardstick()`` on the idle machine of that guess
 MOST = 8.0  # how much faster or slower a machine is believed to have become
 
 Basis = Literal["measured here", "scaled from what was measured here", "guessed from the size of the weights"]
@@ -78,7 +81,43 @@ def yardstick() -> float:
     return 7 * median(taken)
 
 
+class Came(BaseModel):
+    """How an earlier forecast came out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    basis: Basis
+    ratio: float  # seconds that it took for each second that was foretold
+
+
 _COSTS = TypeAdapter(list[Cost])
+_CAME = TypeAdapter(list[Came])
+
+
+def read_errors(home: Path, basis: Basis) -> list[float]:
+    """How many times as long as foretold earlier runs took, oldest first; none where the file is missing or damaged."""
+    return [came.ratio for came in _errors(home) if came.basis == basis]
+
+
+def keep_error(home: Path, basis: Basis, foretold: float, took: float) -> None:
+    """Remember how a forecast came out; of each basis the newest stay."""
+    every = [*_errors(home), Came(basis=basis, ratio=took / foretold)]
+    kept = [came for at, came in enumerate(every) if sum(later.basis == came.basis for later in every[at:]) <= REMEMBERED]
+    path = home / "cache" / ERRORS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, (json.dumps([came.model_dump(mode="json") for came in kept], indent=1) + "\n").encode())
+
+
+def _errors(home: Path) -> list[Came]:
+    try:
+        return _CAME.validate_json((home / "cache" / ERRORS).read_bytes())
+    except (OSError, ValidationError):
+        return []
+
+
+def reach(foretold: float, errors: Sequence[float]) -> tuple[float, float] | None:
+    """Seconds between which a run ends if it errs no more than all n earlier ones did, which (n - 1) of n + 1 do; None for too few."""
+    return (foretold * min(errors), foretold * max(errors)) if len(errors) >= LEAST else None
 
 
 def setting_of(recipe: Recipe, cell: Cell, threads: int, rows: int) -> str:
@@ -135,8 +174,9 @@ def forecast(
     Args:
         megabytes: of weights, by label.
         known: what was measured on this machine.
-        pace: the yardstick's now; None: as fast as then.
+        pace: the yardstick's now; None: as fast as then, and for a guess as an idle machine.
     """
+    busy = 1.0 if pace is None else _slower(pace, IDLE)
     known = [_today(cost, pace) for cost in known]
     exact = {(cost.setting, cost.steps): cost for cost in known}
     seconds, memory, basis = 0.0, 0.0, 0
@@ -152,6 +192,7 @@ def forecast(
             factor, weak = near.rtf * (steps + OVERHEAD) / (near.steps + OVERHEAD), 1
         else:
             factor = PER_STEP_AND_MB * (steps + OVERHEAD) * max(1.0, megabytes[cell.backend]) * cell.request.candidates / threads**0.7
+            factor *= busy
             weak = 2
         seconds += factor * cell.request.seconds
         memory = max(memory, peak if peak is not None else PROCESS_MB + 1.5 * megabytes[cell.backend] + 20 * buckets[cell.backend])
@@ -163,7 +204,12 @@ def _today(cost: Cost, pace: float | None) -> Cost:
     """The cost at the machine's present pace."""
     if pace is None or not cost.yardstick:
         return cost
-    return cost.model_copy(update={"rtf": cost.rtf * min(MOST, max(1 / MOST, pace / cost.yardstick)), "yardstick": pace})
+    return cost.model_copy(update={"rtf": cost.rtf * _slower(pace, cost.yardstick), "yardstick": pace})
+
+
+def _slower(now: float, then: float) -> float:
+    """How many times as long the same work takes now."""
+    return min(MOST, max(1 / MOST, now / then))
 
 
 def jobs_for(memory_mb: float, threads: int) -> int:

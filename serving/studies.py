@@ -49,7 +49,8 @@ def study_run(
     app = build()
     planned = plan(config, output, app.config.home, app.rows, synthesised)
     ahead, workers = _forecast(planned, output, app.config.home, jobs, retry)
-    _say_before(ahead, workers, len(planned.cells))
+    reach = _reach(ahead, workers, app.config.home)
+    _say_before(ahead, workers, len(planned.cells), reach)
     with _bar(config.name) as on_progress:
         lines = _lines()
 
@@ -63,9 +64,11 @@ def study_run(
         summary = run(planned, output, executor=kind, jobs=workers, retry=retry, on_progress=tell)
     if summary.made:  # the yardstick of today says nothing about yesterday's rows
         _remember(planned, output, app.config.home)
+        if summary.made == ahead.cells:
+            _remember_error(ahead, workers, summary, app.config.home)
     written = _written(output, as_lines=_lines()) if report and config.metrics else None
     if as_json:
-        _print_json(_told(summary, ahead, workers, output) | {"report": written})
+        _print_json(_told(summary, ahead, workers, reach, output) | {"report": written})
         return
     _say_after(summary, ahead, workers)
     print(output / "report.html" if written else output)
@@ -166,7 +169,7 @@ def _forecast(planned: Plan, folder: Path, home: Path, jobs: int, retry: bool) -
     left = [cell for cell in planned.cells if not finished(cell, ledger, retry)]
     threads = planned.config.threads
     known = [*measured_costs(ledger.rows, planned.recipes, threads, planned.buckets), *read_costs(home)]
-    pace = yardstick() if left and any(cost.yardstick for cost in known) else None
+    pace = yardstick() if left else None
     ahead = forecast(left, planned.recipes, threads, planned.buckets, planned.megabytes, known, pace)
     return ahead, jobs or jobs_for(ahead.memory_mb, threads)
 
@@ -183,7 +186,22 @@ def _remember(planned: Plan, folder: Path, home: Path) -> None:
         keep_costs(home, measured_costs(rows, planned.recipes, planned.config.threads, planned.buckets, yardstick()))
 
 
-def _say_before(ahead: Forecast, workers: int, cells: int) -> None:
+def _remember_error(ahead: Forecast, workers: int, summary: Summary, home: Path) -> None:
+    from contextlib import suppress
+
+    from evaluation.forecast import keep_error
+
+    with suppress(OSError):
+        keep_error(home, ahead.basis, ahead.wall(workers), summary.wall_seconds)
+
+
+def _reach(ahead: Forecast, workers: int, home: Path) -> tuple[float, float] | None:
+    from evaluation.forecast import reach, read_errors
+
+    return reach(ahead.wall(workers), read_errors(home, ahead.basis)) if ahead.cells else None
+
+
+def _say_before(ahead: Forecast, workers: int, cells: int, reach: tuple[float, float] | None) -> None:
     have = cells - ahead.cells
     line = f"{cells} sounds" + (f", {have} of them made before" if have else "")
     if ahead.cells:
@@ -191,6 +209,7 @@ def _say_before(ahead: Forecast, workers: int, cells: int) -> None:
             f"; about {_minutes(ahead.wall(workers))} with {workers} worker{'s' if workers > 1 else ''} of {ahead.memory_mb:.0f} MB "
             f"({ahead.basis})"
         )
+        line += f"; {_minutes(reach[0])} to {_minutes(reach[1])} if it errs as earlier ones did" if reach else ""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -205,7 +224,7 @@ def _say_after(summary: Summary, ahead: Forecast, workers: int) -> None:
     )
 
 
-def _told(summary: Summary, ahead: Forecast, workers: int, folder: Path) -> dict[str, Any]:
+def _told(summary: Summary, ahead: Forecast, workers: int, reach: tuple[float, float] | None, folder: Path) -> dict[str, Any]:
     return {
         "folder": str(folder),
         "cells": summary.cells,
@@ -214,7 +233,12 @@ def _told(summary: Summary, ahead: Forecast, workers: int, folder: Path) -> dict
         "made": summary.made,
         "wall_seconds": round(summary.wall_seconds, 3),
         "workers": workers,
-        "predicted": {"wall_seconds": round(ahead.wall(workers), 3), "peak_mb": round(ahead.memory_mb, 1), "basis": ahead.basis},
+        "predicted": {
+            "wall_seconds": round(ahead.wall(workers), 3),
+            "between": None if reach is None else [round(end, 3) for end in reach],
+            "peak_mb": round(ahead.memory_mb, 1),
+            "basis": ahead.basis,
+        },
         "backends": summary.backends,
     }
 

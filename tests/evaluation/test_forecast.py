@@ -5,7 +5,21 @@ from pathlib import Path
 import pytest
 
 from configs.schema import presets
-from evaluation.forecast import MOST, START, Cost, forecast, keep_costs, read_costs, setting_of, yardstick
+from evaluation.forecast import (
+    IDLE,
+    MOST,
+    REMEMBERED,
+    START,
+    Cost,
+    forecast,
+    keep_costs,
+    keep_error,
+    reach,
+    read_costs,
+    read_errors,
+    setting_of,
+    yardstick,
+)
 from evaluation.workers import Cell, Recipe
 from generators.base import GenerationRequest
 
@@ -51,3 +65,20 @@ def test_the_yardstick_is_seven_times_the_median_of_its_pieces(monkeypatch):
     ticks = iter(range(100))
     monkeypatch.setattr("evaluation.forecast.time.perf_counter", lambda: 0.01 * next(ticks))
     assert yardstick() == pytest.approx(0.07)
+
+
+def test_a_guess_knows_how_busy_the_machine_is():
+    assert foretold([], pace=3 * IDLE).seconds == pytest.approx(3 * foretold([]).seconds)
+
+
+def test_a_forecast_says_how_far_earlier_ones_were_off(tmp_path):
+    for took in (90.0, 120.0, 150.0):
+        keep_error(tmp_path, "measured here", 100.0, took)
+    assert reach(10.0, read_errors(tmp_path, "measured here")) is None  # three say nothing
+    keep_error(tmp_path, "guessed from the size of the weights", 100.0, 900.0)
+    keep_error(tmp_path, "measured here", 100.0, 80.0)
+    assert reach(10.0, read_errors(tmp_path, "measured here")) == pytest.approx((8.0, 15.0))
+    for _ in range(REMEMBERED):
+        keep_error(tmp_path, "measured here", 100.0, 100.0)
+    assert read_errors(tmp_path, "measured here") == [1.0] * REMEMBERED
+    assert read_errors(tmp_path, "guessed from the size of the weights") == [9.0]
