@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from evaluation.batches import processors
-from evaluation.ledger import Row
+from evaluation.ledger import Row, steady
 from evaluation.workers import Cell, Recipe
 from generators.base import canonical_json
 from media.refs import write_whole
@@ -153,7 +153,7 @@ def measured_costs(
         if own:
             cell = Cell(own[0].key, own[0].prompt, label, own[0].seed, own[0].request, own[0].fingerprint)
             peaks = [row.measured.peak_mb for row in own if row.measured.peak_mb is not None]
-            factor = median(row.measured.rtf for row in own if row.measured.rtf is not None)
+            factor = median(each.rtf for each in steady([row.measured for row in own]) if each.rtf is not None)
             setting = setting_of(recipe, cell, threads, buckets[label])
             steps, peak = cell.request.steps or USUAL_STEPS, max(peaks) if peaks else None
             found.append(Cost(setting=setting, steps=steps, rtf=factor, peak_mb=peak, yardstick=pace))

@@ -45,6 +45,12 @@ class Measured(BaseModel):
     rows: int = 1  # sounds that were made together
     energy_j: float | None = None  # joules of the card, where it tells
     worker: str = ""
+    first: bool = False  # of the batch with which a worker began on these weights: what is loaded late and warmed up is in its time
+
+
+def steady(measured: Sequence[Measured]) -> list[Measured]:
+    """Those that tell what a sound costs: without the batches that a worker began with, unless there are no others."""
+    return [each for each in measured if not each.first] or list(measured)
 
 
 class Row(BaseModel):

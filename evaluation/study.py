@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from configs.registry import ConfigError, UnknownName
 from configs.schema import BackendConfig, PromptTable, StudyBackend, StudyConfig, StudyPrompt
 from evaluation.batches import bucket_of, threads
-from evaluation.ledger import Ledger, Row, StudyStopped, read_ledger
+from evaluation.ledger import Ledger, Row, StudyStopped, read_ledger, steady
 from evaluation.prompt_tables import read_prompts
 from evaluation.workers import STORE, Cell, OnProgress, Recipe, Task, count, finished, work, work_in_processes, work_on_ray
 from generators.base import Backend, CheckpointMissing, GenerationRequest, UnsupportedRequest, canonical_json
@@ -390,11 +390,12 @@ def costs(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
         measured = [row.measured for row in rows if row.backend == label and row.status == "done"]
         if not measured:
             continue
-        factors = [m.rtf for m in measured if m.rtf is not None]
+        usual = steady(measured)
+        factors = [m.rtf for m in usual if m.rtf is not None]
         peaks = [m.peak_mb for m in measured if m.peak_mb is not None]
-        joules = [m.energy_j for m in measured if m.energy_j is not None]
+        joules = [m.energy_j for m in usual if m.energy_j is not None]
         found[label] = {
-            "wall_seconds": median(m.wall_seconds for m in measured),
+            "wall_seconds": median(m.wall_seconds for m in usual),
             "rtf": median(factors) if factors else None,
             "peak_mb": max(peaks) if peaks else None,
             "energy_j": median(joules) if joules else None,

@@ -144,10 +144,15 @@ class Worker:
         self._recipes, self._rows, self._store = recipes, rows, _Caught(store)
         self._at = ""
         self._backend: Backend | None = None
+        self._begun = False  # on these weights
 
     def make(self, label: str, requests: Sequence[GenerationRequest]) -> list[Made]:
         """One result per request, in order."""
         backend = self._opened(label)
+        first, self._begun = not self._begun, True
+        if first:
+            with suppress(Exception):  # what fails here fails again below, and is told of each request
+                backend.load()
         joules = _joules()
         started = time.perf_counter()
         results = made_each(backend, requests, bucket_of(backend, self._rows))
@@ -163,6 +168,7 @@ class Worker:
                 rows=len(requests),
                 energy_j=energy,
                 worker=f"{socket.gethostname()}:{os.getpid()}",
+                first=first,
             )
             if isinstance(result, Generated):
                 made.append(Made(self._store.sounds[result.media.id], result, None, measured))
@@ -182,7 +188,7 @@ class Worker:
         if self._backend is None or recipe.same != self._at:
             self.close()
             reset_peak()
-            self._backend, self._at = recipe.build(self._store), recipe.same
+            self._backend, self._at, self._begun = recipe.build(self._store), recipe.same, False
         return self._backend
 
 

@@ -11,7 +11,7 @@ import pytest
 from configs.registry import ConfigError, UnknownName
 from configs.schema import StudyConfig, parse, presets
 from evaluation.ledger import Claims, Ledger, Row, StudyStopped, read_ledger
-from evaluation.study import plan, read_study, run, study_rows
+from evaluation.study import costs, plan, read_study, run, study_rows
 from generators.base import CheckpointMissing
 from media.audio import Audio, read_audio
 from media.refs import MissingMedia
@@ -295,3 +295,24 @@ def test_what_a_killed_process_left_of_a_file_is_swept_up_when_it_is_old(study, 
     os.utime(old, (0, 0))
     study()
     assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_loading_is_no_cost_of_a_sound(study, tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("evaluation.workers.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("tests.quick_backend.Quick._load", lambda self: now.__setitem__(0, now[0] + 100))
+    study(rows=2)
+
+    rows = study_rows(tmp_path / "out")
+    assert [row.measured.first for row in rows] == [True] * 2 + [False] * 10  # one worker, the same weights throughout
+    assert {row.measured.wall_seconds for row in rows} == {0.0}
+
+
+def test_a_workers_first_batch_counts_only_where_there_is_no_other(study, tmp_path):
+    study(rows=2)
+    slow, *others = study_rows(tmp_path / "out")
+    slow = slow.model_copy(update={"measured": slow.measured.model_copy(update={"first": True, "rtf": 9.0, "wall_seconds": 9.0})})
+    usual = [row.model_copy(update={"measured": row.measured.model_copy(update={"first": False, "rtf": 0.5})}) for row in others]
+
+    assert costs([slow, usual[0]])["quick"]["rtf"] == 0.5
+    assert costs([slow])["quick"]["rtf"] == 9.0
