@@ -201,7 +201,7 @@ class Bench:
         logits = self.judge.listen(self.read(alone))
         heard = [name for name, row in zip(able, logits, strict=True) if int(row.argmax()) == names.index(name)]
         chosen = [tuple(str(name) for name in draw.choice(heard, 2, replace=False)) for _ in range(pairs)]
-        rows = []
+        rows = list[dict[str, Any]]()
         for first, second in chosen:
             requests = [
                 GenerationRequest(loa=((loas[first], 1 - w), (loas[second], w)), seconds=SECONDS, seed=seed, steps=self.steps)
@@ -214,7 +214,7 @@ class Bench:
             rows.append(
                 {
                     "pair": [first, second],
-                    "leaning": leaning.round(3).tolist(),
+                    "leaning": [round(float(value), 3) for value in leaning],
                     "rank_correlation": rank_correlation(WEIGHTS, leaning.tolist()),
                     "largest_fall": round(float(-np.diff(leaning).min(initial=0)), 3),
                 }

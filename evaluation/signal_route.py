@@ -45,6 +45,7 @@ SECONDS = 5.12
 FIRST = 5  # of the judge's labels
 FAR, CLOSE = "but at night, far away", "close up"
 ROWS = 8  # pictures at once, in rows of one number: so a sound does not depend on how many are left
+RESAMPLES = 2000
 BESIDE = 24  # pictures beside which words are said
 
 
@@ -123,6 +124,27 @@ def partners(shown: Sequence[Shown], turn: int) -> list[int]:
     return found
 
 
+def over_pairs(logits: np.ndarray, shown: Sequence[Shown], names: Sequence[str]) -> dict[str, Any]:
+    """``chosen`` over all pairs of pictures that share no label, for sounds with logits [P, L] of their own states.
+
+    Where a swapped sound is the other picture's own one, sample for sample, this is ``forced`` for every partner that there is. The
+    interval is by bootstrap over pictures, on both sides of the pair.
+    """
+    count = len(shown)
+    apart = [(i, j) for i in range(count) for j in range(count) if not set(shown[i].labels) & set(shown[j].labels)]
+    own, other = (list(side) for side in zip(*apart, strict=True))
+    table = np.full((count, count), np.nan)
+    table[own, other] = chosen(logits[other], [shown[j] for j in other], [shown[i] for i in own], names)
+    draw, means = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        drawn = draw.integers(count, size=count)
+        part = table[np.ix_(drawn, drawn)]
+        if np.isfinite(part).any():
+            means.append(np.nanmean(part))
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {"mean": round(float(np.nanmean(table)), 3), "interval": [round(float(low), 3), round(float(high), 3)], "pairs": len(apart)}
+
+
 def told(values: np.ndarray, digits: int = 3) -> dict[str, Any]:
     """The mean of [P, K] values of K seeds and P pictures, with an interval by bootstrap over pictures."""
     groups = np.repeat(np.arange(len(values)), values.shape[1])
@@ -156,8 +178,13 @@ class Bench:
         assert isinstance(backend._conditioner, SignalConditioner)
         return backend._conditioner
 
-    def sounds(self, route: str, refs: Sequence[MediaRef], seed: int, words: str = "") -> list[Audio]:
-        requests = [GenerationRequest(prompt=words, media=(ref,), seconds=SECONDS, seed=seed, steps=self.steps) for ref in refs]
+    def sounds(self, route: str, refs: Sequence[MediaRef], seeds: Sequence[int], words: str = "") -> list[Audio]:
+        """One sound of each picture, with a seed of its own or all with one."""
+        each = [*seeds] if len(seeds) > 1 else [*seeds] * len(refs)
+        requests = [
+            GenerationRequest(prompt=words, media=(ref,), seconds=SECONDS, seed=seed, steps=self.steps)
+            for ref, seed in zip(refs, each, strict=True)
+        ]
         return [read_audio(self.store.path(sound.media)) for sound in self.routes[route].generate(requests, rows=ROWS)]
 
     def swapped(self, refs: Sequence[MediaRef], others: Sequence[MediaRef], seed: int) -> list[Audio]:
@@ -169,19 +196,19 @@ class Bench:
             return plain(words, [instead[key(medium)] for medium in media])
 
         with replaced(conditioner, "signals", signals):
-            return self.sounds("signal", refs, seed)
+            return self.sounds("signal", refs, [seed])
 
-    def zeroed(self, ref: MediaRef, seed: int) -> Audio:
-        """The prefix holds no picture: all pictures then have this sound."""
-        conditioner = self.signal
+    def nothing(self, picture: Shown, seeds: Sequence[int]) -> np.ndarray:
+        """The judge's logits [K, L] of sounds whose prefix holds no picture: all pictures then have these."""
+        conditioner, ref = self.signal, self.store.put_file(picture.file)
         _, vector = conditioner.medium(ref)
         with replaced(conditioner, "medium", lambda ref: ("image", torch.zeros_like(vector))):
-            return self.sounds("signal", [ref], seed)[0]
+            return self.judge.listen(self.sounds("signal", [ref] * len(seeds), seeds))
 
     def unplaced(self, refs: Sequence[MediaRef], seed: int, words: str) -> list[Audio]:
         """With words that reach the sound through the hidden states alone: nothing is made far or near afterwards."""
         with replaced(self.routes["signal"], "_layers", lambda r: [Layer(r.prompt, 0.0, r.seconds, r.seconds)]):
-            return self.sounds("signal", refs, seed, words)
+            return self.sounds("signal", refs, [seed], words)
 
     def made(self, shown: Sequence[Shown], seeds: Sequence[int], *, worded: bool) -> Heard:
         """All sounds of a few pictures, as they are heard; partners are among these."""
@@ -189,10 +216,10 @@ class Bench:
         order = [partners(shown, turn) for turn in range(len(seeds))]
         for turn, seed in enumerate(seeds):
             for route in ("caption", "signal"):
-                sounds.setdefault(route, []).append(self.sounds(route, refs, seed))
+                sounds.setdefault(route, []).append(self.sounds(route, refs, [seed]))
             sounds.setdefault("swapped", []).append(self.swapped(refs, [refs[j] for j in order[turn]], seed))
         for kind, words in (("far", FAR), ("close", CLOSE)) if worded else ():
-            sounds[kind] = [self.sounds("signal", refs, seeds[0], words)]
+            sounds[kind] = [self.sounds("signal", refs, seeds[:1], words)]
             sounds[f"{kind}_by_states"] = [self.unplaced(refs, seeds[0], words)]
         logits = {kind: np.stack([self.judge.listen(row) for row in rows], 1) for kind, rows in sounds.items()}
         ears = {
@@ -213,11 +240,6 @@ class Bench:
         vector: np.ndarray = self.tower.encode([sound]).states[0, 0].numpy()
         return vector
 
-    def nothing(self, picture: Shown, seeds: Sequence[int]) -> np.ndarray:
-        """The judge's logits [K, L] of sounds with a zeroed prefix."""
-        ref = self.store.put_file(picture.file)
-        return self.judge.listen([self.zeroed(ref, seed) for seed in seeds])
-
 
 @dataclass(frozen=True)
 class Heard:
@@ -237,8 +259,8 @@ class Heard:
             return {name: np.concatenate([rows, b[name]]) if name in b else rows for name, rows in a.items()}
 
         order = np.concatenate([self.order, more.order + len(self.shown)])
-        parts = (both(getattr(self, name), getattr(more, name)) for name in ("logits", "ears", "levels"))
-        return Heard(self.shown + more.shown, order, *parts, np.concatenate([self.same, more.same]), self.worded)
+        logits, ears, levels = both(self.logits, more.logits), both(self.ears, more.ears), both(self.levels, more.levels)
+        return Heard(self.shown + more.shown, order, logits, ears, levels, np.concatenate([self.same, more.same]), self.worded)
 
 
 def report_of(heard: Heard, nothing: np.ndarray, names: Sequence[str], about: dict[str, Any]) -> dict[str, Any]:
@@ -272,10 +294,8 @@ def following(heard: Heard, names: Sequence[str], itself: np.ndarray, as_own: np
     shown, order, seeds = heard.shown, heard.order, range(heard.order.shape[1])
     others = [[shown[j] for j in order[:, k]] for k in seeds]
     follows = np.stack([fits(heard.logits["swapped"][:, k], others[k], names) for k in seeds], axis=1)
-    forced, with_own = (
-        np.stack([chosen(heard.logits[kind][:, k], *pair(k), names) for k in seeds], axis=1)
-        for kind, pair in (("swapped", lambda k: (others[k], shown)), ("signal", lambda k: (shown, others[k])))
-    )
+    forced = np.stack([chosen(heard.logits["swapped"][:, k], others[k], shown, names) for k in seeds], axis=1)
+    with_own = np.stack([chosen(heard.logits["signal"][:, k], shown, others[k], names) for k in seeds], axis=1)
     bound = np.stack([itself[order[:, k], k] for k in seeds], axis=1)
     first = heard.logits["signal"].argmax(2)
     report = {
@@ -284,6 +304,7 @@ def following(heard: Heard, names: Sequence[str], itself: np.ndarray, as_own: np
         "both_pictures_of_one_first_label": round(float(np.mean([first[:, k] == first[order[:, k], k] for k in seeds])), 3),
         "forced": told(forced),
         "forced_with_own_states": told(with_own),
+        "forced_over_all_pairs": over_pairs(heard.logits["signal"][:, 0], shown, names),
         "heard": told(follows),
         "heard_by_itself": told(bound),
         "heard_as_own": told(as_own),

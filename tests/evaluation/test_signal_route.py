@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.signal_route import Shown, by_chance, chosen, fits, nearer, partners, pictures, told
+from evaluation.signal_route import Shown, by_chance, chosen, fits, nearer, over_pairs, partners, pictures, told
 
 NAMES = ("cat", "dog", "bee", "rain", "clock", "bell", "wind")
 CAT, PET, BEE = (Shown(Path(f"{labels[0]}.jpg"), labels) for labels in (("cat",), ("dog", "cat"), ("bee",)))
@@ -49,6 +49,13 @@ def test_partners_share_no_label_and_change() -> None:
 def test_pictures_of_one_kind_have_no_partners() -> None:
     with pytest.raises(ValueError, match="share a label"):
         partners([CAT, PET], 0)
+
+
+def test_all_pairs_are_those_that_share_no_label() -> None:
+    rows = np.stack([logits(cat=3), logits(rain=1, dog=-1, cat=-1), logits(cat=1)])  # the second's sound is no pet, nor a bee
+    told_of = over_pairs(rows, [CAT, PET, BEE], NAMES)
+    # Asked of the sound of j against i: CAT against BEE yes, PET against BEE no, BEE against CAT and PET no.
+    assert told_of["pairs"] == 4 and told_of["mean"] == 0.25
 
 
 def test_an_interval_counts_pictures_and_not_seeds() -> None:
