@@ -47,7 +47,7 @@ class FlanT5:
             raise EncoderMissing(f"{self.folder} holds no tokenizer; {WHERE}")
         from transformers import AutoTokenizer, T5EncoderModel
 
-        self._tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        self._tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         model = T5EncoderModel.from_pretrained(self.folder, local_files_only=True, dtype=torch.float32)
         self._model = model.eval().requires_grad_(False)
 

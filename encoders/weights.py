@@ -25,6 +25,7 @@ PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 Shapes = Mapping[str, tuple[int, ...]]
 
 _WRAPPERS = ("state_dict", "best_state", "generator", "model", "module")  # names under which training scripts put the weights
+_DEEPEST = 8  # wrappers in one another; a pickle may also hold itself
 _NAMED = 10  # keys that an error spells out
 _guard = threading.Lock()
 _digests: dict[tuple[Path, int, int], str] = {}
@@ -195,11 +196,15 @@ def _damaged(path: Path, error: Exception) -> WeightsError:
 
 def _unwrapped(content: object) -> dict[str, Tensor]:
     """The named tensors inside whatever a training script saved."""
-    if not isinstance(content, Mapping):
+    for _ in range(_DEEPEST):
+        if not isinstance(content, Mapping):
+            return {}
+        inner = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    else:
         return {}
-    inner = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
-    if inner is not None:
-        return _unwrapped(inner)
     state = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if state and all(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): value for key, value in state.items()}

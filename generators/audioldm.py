@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import Field
 
 from generators.base import Capabilities, GenerationRequest, OnProgress, UnsupportedRequest
-from generators.checkpoint import WEIGHING, Shapes, part_shapes
+from generators.checkpoint import NO_CODE, WEIGHING, Shapes, part_shapes
 from generators.official import OfficialBackend, nothing
 from media.audio import Audio, fit_length
 
@@ -169,7 +169,7 @@ class AudioLDM(OfficialBackend):
         from transformers import AutoTokenizer, ClapFeatureExtractor
 
         def tokenizer(part: str) -> Any:
-            return AutoTokenizer.from_pretrained(self.folder / part, local_files_only=True)
+            return AutoTokenizer.from_pretrained(self.folder / part, **NO_CODE)
 
         self._parts = _Parts(**networks)
         self._parts.tokenizer = tokenizer("tokenizer")

@@ -29,7 +29,7 @@ from generators.base import (
     Readiness,
     UnsupportedRequest,
 )
-from generators.checkpoint import empty, part_shapes
+from generators.checkpoint import NO_CODE, empty, part_shapes
 from generators.editing import KINDS, check_edit
 from generators.phonemes import END_ID, lacking
 from generators.rhythms import Rhythms
@@ -367,8 +367,8 @@ class AudioLDM2(Backend):
         if self.config.encoders == "nano":
             return parts
         extractor = self.folder / "feature_extractor"  # only ranking needs it (see check)
-        parts.tokenizer = AutoTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
-        parts.tokenizer_2 = AutoTokenizer.from_pretrained(self.folder / "tokenizer_2", local_files_only=True)
+        parts.tokenizer = AutoTokenizer.from_pretrained(self.folder / "tokenizer", **NO_CODE)
+        parts.tokenizer_2 = AutoTokenizer.from_pretrained(self.folder / "tokenizer_2", **NO_CODE)
         parts.ranker = parts.text_encoder
         parts.feature_extractor = ClapFeatureExtractor.from_pretrained(extractor) if self._has("feature_extractor") else None
         if self.config.reads == "phonemes":
@@ -408,14 +408,14 @@ class AudioLDM2(Backend):
         names["text_encoder_2"] = "phonemes" if self.config.reads == "phonemes" else "t5"
         parts = SimpleNamespace(**{name: filled(layout, part, state, path.name) for name, part in names.items()})
         parts.vae.register_to_config(scaling_factor=float(state["scale_factor"]))
-        parts.tokenizer = AutoTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
+        parts.tokenizer = AutoTokenizer.from_pretrained(self.folder / "tokenizer", **NO_CODE)
         parts.feature_extractor = ClapFeatureExtractor(
             frequency_min=50, frequency_max=14_000, truncation="rand_trunc", padding="repeatpad"
         )
         if self.config.reads == "phonemes":
             parts.phoneme_ids = phoneme_ids
         else:
-            parts.tokenizer_2 = AutoTokenizer.from_pretrained(self.folder / "tokenizer_2", local_files_only=True)
+            parts.tokenizer_2 = AutoTokenizer.from_pretrained(self.folder / "tokenizer_2", **NO_CODE)
         return parts
 
     @cached_property

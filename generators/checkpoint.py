@@ -30,6 +30,8 @@ Shapes = Mapping[str, Shape]  # of tensors, by key
 WEIGHING = {".json", ".safetensors", ".bin", ".txt", ".model"}  # suffixes of the files that decide what is made
 WEIGHTS = (".safetensors", ".bin")
 MOST = 8  # missing files that are named
+# For transformers' Auto classes: unless told so, they ask on stdin whether the program text in a folder may run.
+NO_CODE = {"local_files_only": True, "trust_remote_code": False}
 
 
 class CheckpointBackend(Backend):

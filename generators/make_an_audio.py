@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from generators.checkpoint import NO_CODE
 from generators.official import OfficialBackend, inner, nothing
 from media.audio import Audio
 
@@ -289,7 +290,7 @@ class MakeAnAudio2(_MakeAnAudio):
             dit = ConcatDit(size.in_channels, size.context_dim, size.hidden_size, size.depth, size.num_heads, size.max_len)
             vae = MelAutoencoder(mel.in_channels, mel.z_channels, widths, mel.num_res_blocks, mel.kernel_size, mel.down_layers)
             text = CaptionTower(self.folder / "bert", size.context_dim)
-            t5 = T5EncoderModel(AutoConfig.from_pretrained(self.folder / "t5", local_files_only=True))
+            t5 = T5EncoderModel(AutoConfig.from_pretrained(self.folder / "t5", **NO_CODE))
         return dit, vae, text, t5
 
     def read_text(self, text: str) -> tuple[Condition, Condition]:

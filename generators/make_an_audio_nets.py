@@ -19,6 +19,7 @@ from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 
 from encoders.base import Condition
+from generators.checkpoint import NO_CODE
 
 TEXT_LENGTH = 77  # positions of a text
 KERNEL = 9  # of the feed-forward convolutions
@@ -34,7 +35,7 @@ class TextReader:
     def __init__(self, folder: Path, tower: nn.Module) -> None:
         from transformers import AutoTokenizer
 
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
         self._tower = tower
 
     @torch.no_grad()
@@ -68,8 +69,8 @@ class CaptionTower(nn.Module):
         super().__init__()
         from transformers import AutoConfig, AutoModel
 
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        self.base = AutoModel.from_config(config)
+        config = AutoConfig.from_pretrained(folder, **NO_CODE)
+        self.base = AutoModel.from_config(config, trust_remote_code=False)
         self.projection = _Projection(config.hidden_size, width)
 
     def forward(self, input_ids: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from generators.base import Capabilities, GenerationRequest
-from generators.checkpoint import on_meta, shards
+from generators.checkpoint import NO_CODE, on_meta, shards
 from generators.folder import FolderBackend, Limits, Part, seeded
 from media.audio import read_audio
 
@@ -129,7 +129,7 @@ class MusicGen(FolderBackend):
         with init_empty_weights():
             return MusicgenForConditionalGeneration(
                 MusicgenConfig(
-                    text_encoder=AutoConfig.from_pretrained(self.folder / "t5", local_files_only=True).to_dict(),
+                    text_encoder=AutoConfig.from_pretrained(self.folder / "t5", **NO_CODE).to_dict(),
                     audio_encoder=EncodecConfig(**{**AUDIOGEN_CODEC, **self.options.codec}).to_dict(),
                     decoder=MusicgenDecoderConfig(**sizes, tie_word_embeddings=False).to_dict(),
                 )
@@ -141,7 +141,7 @@ class MusicGen(FolderBackend):
         self.require_fit()
         audiocraft = self.options.layout == "audiocraft"
         words = self.folder / "t5" if audiocraft else self.folder
-        self._tokenizer = AutoTokenizer.from_pretrained(words, local_files_only=True)
+        self._tokenizer = AutoTokenizer.from_pretrained(words, **NO_CODE)
         model = self._convert() if audiocraft else self._class.from_pretrained(self.folder, local_files_only=True, dtype=self.dtype)
         # What the official code calls the special token: one past the codes.
         model.generation_config.decoder_start_token_id = model.generation_config.pad_token_id = model.config.decoder.vocab_size

@@ -25,7 +25,7 @@ from generators.base import (
     OnProgress,
     Progress,
 )
-from generators.checkpoint import WEIGHTS, on_meta, shards
+from generators.checkpoint import NO_CODE, WEIGHTS, on_meta, shards
 from generators.folder import FolderBackend, Limits, Part, seeded
 from media.guard import GuardReport
 
@@ -126,6 +126,8 @@ class _Pipeline(FolderBackend):
         found = getattr(home, kind, None)
         if found is None:
             raise ConfigError(f"{self.folder / INDEX}: '{library}' has no '{kind}' in the version that is installed here")
+        if not isinstance(found, type) or issubclass(found, diffusers.DiffusionPipeline):  # a pipeline would read an index of its own
+            raise ConfigError(f"{self.folder / INDEX}: '{name}' is '{kind}', which is no part of a pipeline")
         return found
 
     def _load(self) -> None:
@@ -150,14 +152,14 @@ class _Pipeline(FolderBackend):
             self._pipe.to(self.device)
 
     def _part(self, name: str) -> Any:
-        place = self.folder / name
+        place, own = self.folder / name, NO_CODE if self._parts[name][0] == "transformers" else {"local_files_only": True}
         if name == "scheduler" and self.options.scheduler == "cosine-dpm":  # the folder's own needs a package that nothing else needs
             from generators.cosine_dpm import CosineDpm
 
             return CosineDpm.from_pretrained(place, local_files_only=True)
         if not (place / "config.json").is_file():
-            return self._class(name).from_pretrained(place, local_files_only=True)
-        return self._class(name).from_pretrained(place, local_files_only=True, dtype=self.dtype).eval().requires_grad_(False)
+            return self._class(name).from_pretrained(place, **own)
+        return self._class(name).from_pretrained(place, **own, dtype=self.dtype).eval().requires_grad_(False)
 
     def _unload(self) -> None:
         del self._pipe

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from generators.base import ConfigError
+from generators.checkpoint import NO_CODE
 from generators.official import OfficialBackend, nothing
 from media.audio import Audio
 
@@ -130,7 +131,7 @@ class Tango(OfficialBackend):
     def assemble(self, networks: Mapping[str, Any]) -> None:
         from transformers import AutoTokenizer
 
-        self._parts = _Parts(**networks, tokenizer=AutoTokenizer.from_pretrained(self._t5, local_files_only=True))
+        self._parts = _Parts(**networks, tokenizer=AutoTokenizer.from_pretrained(self._t5, **NO_CODE))
 
     def _networks(self, vocoder_width: int) -> tuple[Any, Any, Any, Any]:
         """U-Net, T5, autoencoder and vocoder without weights; the official code spells the vocoder out, all but its width."""
@@ -141,7 +142,7 @@ class Tango(OfficialBackend):
         mel = self._vae_file.ddconfig
         with init_empty_weights():
             unet = UNet2DConditionModel.from_config(self._unet_config)
-            text_encoder = T5EncoderModel(AutoConfig.from_pretrained(self._t5, local_files_only=True))
+            text_encoder = T5EncoderModel(AutoConfig.from_pretrained(self._t5, **NO_CODE))
             vae = AutoencoderKL(
                 in_channels=1,
                 out_channels=1,

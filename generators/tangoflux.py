@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from generators.base import Capabilities, GenerationRequest
+from generators.checkpoint import NO_CODE
 from generators.folder import FolderBackend, Limits, Part, seeded
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class TangoFlux(FolderBackend):
         from torch import nn
         from transformers import AutoConfig, T5EncoderModel
 
-        sizes, config = self._sizes, AutoConfig.from_pretrained(self.folder / TEXT, local_files_only=True)
+        sizes, config = self._sizes, AutoConfig.from_pretrained(self.folder / TEXT, **NO_CODE)
         with init_empty_weights():
             main = nn.ModuleDict(
                 {
@@ -117,7 +118,7 @@ class TangoFlux(FolderBackend):
             part.network.to(self.device, self.dtype).eval().requires_grad_(False)
         self._main: Any = parts["main"].network
         self._vae: Any = parts["vae"].network
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(self.folder / TEXT, local_files_only=True)
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(self.folder / TEXT, **NO_CODE)
 
     def _unload(self) -> None:
         del self._main, self._vae, self._tokenizer

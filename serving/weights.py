@@ -30,12 +30,27 @@ _TIMEOUT = 60  # seconds without a byte
 _SPARE = 200_000_000  # bytes of disk that are left alone
 _BY_HAND = "by hand: "
 _VARIANTS = (".fp16.", ".fp32.", ".non_ema.", ".msgpack", ".h5", ".onnx", ".ckpt", ".ot")  # other forms of the same weights
+_NEEDED = (
+    ".json",
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".txt",
+    ".model",
+    ".yaml",
+    ".jinja",
+)  # of a listed folder: no program text comes along
+_BEYOND = 3  # a hub's list may hold as many times the bytes that were agreed to, which are estimates
 
 
 class PullFailed(ConfigError):
     """A file could not be fetched or is not what it should be; what came so far is kept where it can be gone on with."""
 
     exit_code = 3
+
+
+class _Endless(Exception):
+    """A server sends on after the last byte."""
 
 
 OnBytes = Callable[[int, int], None]  # bytes here, of
@@ -127,7 +142,8 @@ def plan(row: BackendConfig, home: Path) -> Plan:
     """What is still to be fetched for a row.
 
     Raises:
-        MissingExtra: published numbers only. ConfigError: the row's weights ship with loa, or its folder is somebody's own.
+        MissingExtra: published numbers only. ConfigError: the row's weights ship with loa, or its folder is somebody's own: a row may
+            name any, and what is fetched there could be read as something else than weights.
     """
     if row.kind == "published":
         raise MissingExtra(f"'{row.name}' is a row with published numbers only: {row.notes}")
@@ -135,7 +151,9 @@ def plan(row: BackendConfig, home: Path) -> Plan:
         raise ConfigError(
             f"'{row.name}' names no files to fetch: what it needs comes with loa or its packages ('loa models show {row.name}')"
         )
-    folder = folder_of(row, home)
+    folder, own = folder_of(row, home), home / "checkpoints"
+    if not Path(os.path.normpath(folder)).is_relative_to(os.path.normpath(own)):
+        raise ConfigError(f"'{row.name}' lies in {folder}; files are fetched only below {own}: put them there yourself")
     noted = _noted(folder)
     return Plan(row, folder, tuple(file for file in row.files if not _here(file, folder, noted)))
 
@@ -242,20 +260,37 @@ def _expanded(file: WeightFile, folder: Path, environ: Mapping[str, str]) -> Ite
     if not file.whole:
         yield Wanted(file.path, folder / file.path, base + urllib.parse.quote(inside), None, file.sha256, file.source)
         return
-    listed = json.loads(_read(f"{_endpoint(environ)}/api/models/{repo}/tree/{revision}?recursive=true", environ))
-    found = {str(item["path"]): item for item in listed if item.get("type") == "file" and str(item["path"]).startswith(inside)}
+    found = _listed(f"{_endpoint(environ)}/api/models/{repo}/tree/{revision}?recursive=true", inside, environ)
     safe = {name.rpartition("/")[0] for name in found if name.endswith(".safetensors") and not any(v in name for v in _VARIANTS)}
-    for name, item in sorted(found.items()):
+    taken: list[Wanted] = []
+    for name, (size, digest) in sorted(found.items()):
         if any(variant in name for variant in _VARIANTS) or (name.endswith((".bin", ".pt")) and name.rpartition("/")[0] in safe):
             continue
         try:
-            WeightFile(path=name, bytes=max(1, int(item["size"])), source=repo)
+            WeightFile(path=name, bytes=max(1, size), source=repo, sha256=digest)
         except ValueError:
             raise PullFailed(f"the list of {repo} names '{shown(name)}', which is no plain path; nothing was fetched of it") from None
-        digest = item.get("lfs", {}).get("oid")
-        yield Wanted(name, folder / name, base + urllib.parse.quote(name), int(item["size"]), digest, file.source)
-    if not found:
+        if name.endswith(_NEEDED):
+            taken.append(Wanted(name, folder / name, base + urllib.parse.quote(name), size, digest, file.source))
+    if not taken:
         raise PullFailed(f"{repo} lists no file that begins with '{inside}'; the row '{file.path}' may be out of date")
+    if (total := sum(one.bytes or 0 for one in taken)) > _BEYOND * file.bytes + _SPARE:
+        raise PullFailed(
+            f"{repo} lists {human(total)} as '{file.path}', where about {human(file.bytes)} were agreed to; nothing of it was fetched: "
+            "look on the model's page and use --from DIR"
+        )
+    yield from taken
+
+
+def _listed(url: str, inside: str, environ: Mapping[str, str]) -> dict[str, tuple[int, str | None]]:
+    """The hub's list: path to bytes and sha256, of the files whose path begins with ``inside``."""
+    try:
+        items = [item for item in json.loads(_read(url, environ)) if item["type"] == "file" and item["path"].startswith(inside)]
+        return {item["path"]: (int(item["size"]), (item.get("lfs") or {}).get("oid")) for item in items}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # a portal's page, another server
+        raise PullFailed(
+            f"{url} did not answer with a list of files; is HF_ENDPOINT, or the network's login page, in the way?"
+        ) from None
 
 
 class _Seen(urllib.request.HTTPRedirectHandler):
@@ -266,8 +301,11 @@ class _Seen(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         self.headers.update({key.lower(): value for key, value in headers.items()})
+        there, here = urllib.parse.urlsplit(newurl), urllib.parse.urlsplit(req.full_url)
+        if here.scheme == "https" and there.scheme != "https":
+            raise PullFailed(f"{req.full_url} sends us on to {newurl}, which anybody on the way could change; nothing was fetched")
         made = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if made is not None and urllib.parse.urlsplit(newurl).netloc != urllib.parse.urlsplit(req.full_url).netloc:
+        if made is not None and (there.scheme, there.netloc) != (here.scheme, here.netloc):
             made.remove_header("Authorization")
         return made
 
@@ -321,14 +359,20 @@ def _fetched(wanted: Wanted, on_bytes: OnBytes, environ: Mapping[str, str]) -> s
             return _fetched(wanted, on_bytes, environ)
     else:
         have = have if answer.status == 206 else 0
-        length = int(headers.get("content-length", 0))
+        length = _count(headers, "content-length")
         wanted = _told(wanted, headers, have + length if length else None)
+        most = wanted.bytes or have + shutil.disk_usage(part.parent).free - _SPARE
         with answer, part.open("ab" if have else "wb") as file:
             try:
                 while block := answer.read(_BLOCK):
                     file.write(block)
                     have += len(block)
                     on_bytes(have, wanted.bytes or 0)
+                    if have > most:
+                        raise _Endless
+            except _Endless:
+                part.unlink()
+                raise PullFailed(f"{wanted.url} sends more than the {human(most)} that are its own; it was thrown away") from None
             except (OSError, HTTPException) as error:
                 raise PullFailed(
                     f"the connection to {wanted.url} broke at {human(have)} ({error}); call again, it goes on there"
@@ -340,8 +384,13 @@ def _told(wanted: Wanted, headers: Mapping[str, str], length: int | None) -> Wan
     """With the size and, where the row states none, the hash that the hub states in its headers."""
     etag = headers.get("x-linked-etag", "").strip('W/"')
     digest = wanted.sha256 or (etag if len(etag) == 64 and set(etag) <= set("0123456789abcdef") else None)
-    size = int(headers.get("x-linked-size", 0)) or wanted.bytes or length
-    return replace(wanted, bytes=size, sha256=digest)
+    return replace(wanted, bytes=_count(headers, "x-linked-size") or wanted.bytes or length, sha256=digest)
+
+
+def _count(headers: Mapping[str, str], name: str) -> int:
+    """A header's number of bytes; 0 where it states none."""
+    said = headers.get(name, "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 16 else 0
 
 
 def _settled(part: Path, wanted: Wanted) -> str:

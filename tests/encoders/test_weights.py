@@ -130,6 +130,14 @@ def test_a_file_without_named_tensors_says_so(content: Any, tmp_path: Path) -> N
         read_state_dict(written(tmp_path / "w.pt", content))
 
 
+def test_a_pickle_that_holds_itself_is_no_weights(tmp_path: Path) -> None:
+    endless: dict[str, Any] = {}
+    endless["model"] = endless
+    torch.save(endless, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match="holds no tensors by name"):
+        read_state_dict(tmp_path / "w.pt")
+
+
 def test_what_fits_is_loaded_and_counted_positions_do_not_matter() -> None:
     module = nn.ModuleDict({"a": nn.Linear(3, 2), "embeddings": nn.Module()})
     load_into(module, {**tensors(), "embeddings.position_ids": torch.arange(3)}, where="w.pt")  # the file's, not the network's
@@ -191,3 +199,11 @@ def test_a_hash_is_that_of_the_content_now(tmp_path: Path) -> None:
     for data in (b"one", b"another"):
         path.write_bytes(data)
         assert sha256_of(path) == hashlib.sha256(data).hexdigest()
+
+
+def test_every_auto_class_is_told_to_run_no_program_text() -> None:
+    """transformers would ask on stdin, and take a 'y' that was meant for us."""
+    rooms = ("encoders", "evaluation", "generators", "serving", "training")
+    texts = [path.read_text() for room in rooms for path in (Path(__file__).parents[2] / room).glob("*.py")]
+    calls = re.findall(r"\bAuto(?!encoder)[A-Z]\w+\.from_\w+\(.*", "\n".join(texts))
+    assert len(calls) >= 14 and all("NO_CODE" in call or "trust_remote_code=False" in call for call in calls)

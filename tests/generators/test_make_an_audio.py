@@ -15,6 +15,7 @@ from encoders.weights import WeightsError, compare, shapes_of
 from generators.base import CheckpointMissing, GenerationRequest, UnsupportedRequest
 from generators.engine import Job, denoise
 from generators.make_an_audio import MakeAnAudio, MakeAnAudio2, structured
+from generators.make_an_audio_nets import CaptionTower
 from media.refs import MediaStore
 from tests.ports import (
     assert_alone_as_among_eight,
@@ -255,3 +256,18 @@ def test_a_caption_in_the_official_form_is_taken_as_it_is() -> None:
     assert structured(order) == ("man speaking, popping noise, laughter", order)
     assert structured(f"A man speaks followed by a pop {order}") == ("A man speaks followed by a pop", order)
     assert structured("<man speaking& later>")[1] == "<man speaking later& all>"  # no such time
+
+
+def test_program_text_beside_a_tower_never_runs_and_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoConfig
+
+    canary, asked = tmp_path / "canary", []
+    (tmp_path / "config.json").write_text('{"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModel": "own.Own"}}')
+    (tmp_path / "own.py").write_text(f"open({str(canary)!r}, 'w')\n")
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or "n")
+    with pytest.raises(ValueError, match="custom code"):
+        CaptionTower(tmp_path, 8)
+    assert not canary.exists() and not asked
+    with pytest.raises(ValueError, match="custom code"):  # the canary is a real one: by itself the library asks
+        AutoConfig.from_pretrained(tmp_path, local_files_only=True)
+    assert asked

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +16,7 @@ import pytest
 
 from configs.registry import ConfigError, MissingExtra
 from configs.schema import BackendConfig, WeightFile, preset, presets
-from serving.weights import NOTE, PullFailed, changed, missing_line, plan, pull
+from serving.weights import NOTE, PullFailed, _Seen, changed, missing_line, plan, pull
 
 BYTES = bytes(range(256)) * 4096  # 1 MiB
 DIGEST = hashlib.sha256(BYTES).hexdigest()
@@ -34,6 +35,7 @@ class Hub:
     gate: int | None = None
     listing: list[dict[str, Any]] = field(default_factory=list)
     moved_to: str = ""  # another host that the bytes lie on
+    more: int = 0  # how often a file is sent once more, without a length
 
     @property
     def environ(self) -> dict[str, str]:
@@ -75,6 +77,11 @@ class Handler(BaseHTTPRequestHandler):
             self._send(416, b"")
             return
         self.send_response(206 if start else 200)
+        if self.hub.more:
+            self.close_connection = True
+            self.end_headers()
+            self.wfile.write(content * (1 + self.hub.more))
+            return
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         limit = self.hub.hang_up_after
@@ -202,6 +209,45 @@ def test_a_list_that_leads_out_of_the_folder_is_refused(hub: Hub, tmp_path: Path
     with pytest.raises(PullFailed, match="no plain path"):
         pull(plan(row(weights(path="unet", whole=True)), tmp_path), environ=hub.environ)
     assert not list(tmp_path.rglob("evil.bin"))
+
+
+def test_a_listed_folder_brings_no_program_text_and_not_far_more_than_was_agreed_to(hub: Hub, tmp_path: Path) -> None:
+    hub.files = {"a.safetensors": BYTES, "evil.py": b"raise SystemExit"}
+    hub.listing = [{"type": "file", "path": f"part/{name}", "size": len(content)} for name, content in hub.files.items()]
+    wanted = row(WeightFile(path="part", whole=True, bytes=1, source="owner/name"))
+    assert [path.name for path in pull(plan(wanted, tmp_path), environ=hub.environ)] == ["a.safetensors"]
+    hub.listing[0]["size"] = 10**12
+    with pytest.raises(PullFailed, match=r"lists 1000.0 GB .* about 1 B were agreed to"):
+        pull(plan(wanted, tmp_path / "again"), environ=hub.environ)
+
+
+@pytest.mark.parametrize("listing", [{"error": "no such repository"}, ["part/a"], [{"type": "file", "path": "part/a"}], "login"])
+def test_an_answer_that_is_no_list_of_files_is_one_line(listing: Any, hub: Hub, tmp_path: Path) -> None:
+    hub.listing = listing
+    with pytest.raises(PullFailed, match="did not answer with a list of files"):
+        pull(plan(row(WeightFile(path="part", whole=True, bytes=1, source="owner/name")), tmp_path), environ=hub.environ)
+
+
+def test_a_stream_without_an_end_does_not_fill_the_disk(hub: Hub, tmp_path: Path) -> None:
+    hub.files, hub.more = {"a.bin": BYTES}, 3
+    with pytest.raises(PullFailed, match="sends more than the 1 MB that are its own"):
+        pull(plan(row(WeightFile(path="a.bin", bytes=len(BYTES), sha256=DIGEST, source=f"{hub.address}/a.bin")), tmp_path))
+    assert not list(tmp_path.rglob("*a.bin*"))
+
+
+def test_nobody_is_sent_from_a_safe_connection_to_an_open_one() -> None:
+    asked = urllib.request.Request("https://hub/resolve/a", headers={"Authorization": "Bearer mine"})
+    with pytest.raises(PullFailed, match="anybody on the way"):
+        _Seen().redirect_request(asked, None, 302, "Found", {}, "http://hub/resolve/a")
+    further = _Seen().redirect_request(asked, None, 302, "Found", {}, "https://elsewhere/a")
+    assert not further.has_header("Authorization")
+
+
+@pytest.mark.parametrize("elsewhere", ["/etc", "../..", "a/../../../x"])
+def test_nothing_is_fetched_into_a_folder_outside_of_the_checkpoints(elsewhere: str, tmp_path: Path) -> None:
+    made = row(WeightFile(path="cron.d/job", bytes=1, source="https://example.org/a"), options={"checkpoint": elsewhere})
+    with pytest.raises(ConfigError, match="files are fetched only below"):
+        plan(made, tmp_path / "home")
 
 
 @pytest.mark.parametrize(
