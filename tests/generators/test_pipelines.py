@@ -128,6 +128,15 @@ def test_a_picture_is_drawn_from_words_and_seed(tmp_path: Path) -> None:
     assert picture.size == (16, 16) and picture.format == "PNG" and not first.guard.silent
 
 
+@pytest.mark.parametrize("name", ["stable-diffusion", pytest.param("text-to-video", marks=pytest.mark.slow)])
+def test_what_is_drawn_is_the_same_alone_and_among_eight(name: str, tmp_path: Path) -> None:
+    backend = made(name, tmp_path)
+    asks = [ASK.model_copy(update={"seed": seed, "seconds": 0.5}) for seed in range(8)]
+    alone = backend.generate(asks[5:6])[0].media
+    among = [one.media for one in backend.generate(asks)]
+    assert among[5] == alone and len(set(among)) == 8
+
+
 def test_a_video_has_the_length_that_was_asked_for(tmp_path: Path) -> None:
     backend = made("text-to-video", tmp_path)
     done = backend.generate([ASK])[0]
