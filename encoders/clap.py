@@ -21,7 +21,6 @@ from torch.nn import functional as F
 
 from encoders.audiomae import AudioMae, LoaExtractor
 from encoders.base import Condition, EncoderMissing
-from encoders.image import ImageLabeller
 from encoders.text import SentenceEncoder
 from media.audio import Audio, resample
 from media.mel import MelSpec, log_mel
@@ -197,4 +196,4 @@ class AudioLabeller:
         return [(names[i].replace("_", " "), float(p[i])) for i in np.argsort(-p)[:top]]
 
 
-__all__ = ["Anchors", "AudioLabeller", "AudioTower", "ImageLabeller", "clip_mel", "image_vector"]
+__all__ = ["Anchors", "AudioLabeller", "AudioTower", "clip_mel", "image_vector"]

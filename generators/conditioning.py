@@ -18,7 +18,7 @@ from torch import Tensor
 from encoders.base import Condition, ConditionCache, Encoder
 from encoders.bridge import Bridge, BridgedReader
 from encoders.clap import AudioLabeller
-from encoders.image import ImageLabeller
+from encoders.eye import Eye
 from encoders.loa import LoaWriter
 from encoders.text import SentenceEncoder, pool
 from generators.base import GenerationRequest, UnsupportedRequest
@@ -31,6 +31,7 @@ from media.video import sample_frames
 UnconditionalLoa = Literal["zeros", "gpt2"]
 
 VIDEO_FRAMES = 6
+MOST_SEEN = 255  # pictures that are remembered beside a new one
 STRONG = r"\b(?:while|then|followed by|after that|at the same time as|together with|in the background of)\b|;"
 WEAK = r",|\b(?:and|with|over)\b"
 JOINING = r"\b(?:and|with)\b"
@@ -93,9 +94,10 @@ class NanoConditioner:
     ) -> None:
         self._store, self._writer, self._labeller = store, writer, labeller
         self._anchor_cosine = anchor_cosine
-        self._text, self._images = SentenceEncoder(text_length), ImageLabeller()
+        self._text, self._images = SentenceEncoder(text_length), Eye()
         self._loa_mode, self._uncond = loa_mode, uncond_loa
         self._cache = ConditionCache()
+        self._seen: dict[str, list[tuple[str, float]]] = {}  # what pictures and videos sound like, by their ids
 
     def load(self) -> None:
         self._text.load()
@@ -226,8 +228,10 @@ class NanoConditioner:
         if ref.kind == "audio":
             return anchors.nearest(self._labeller.encode([self._sound(ref)]).states[0, 0].numpy())[0]
         path = self._store.path(ref)
-        frames = [load_image(path)] if ref.kind == "image" else sample_frames(path, VIDEO_FRAMES)
-        heard = self._images.heard(frames)
+        if ref.id not in self._seen:
+            frames = [load_image(path)] if ref.kind == "image" else sample_frames(path, VIDEO_FRAMES)
+            self._seen = {**dict(list(self._seen.items())[-MOST_SEEN:]), ref.id: self._images.heard(frames)}
+        heard = self._seen[ref.id]
         if not heard or heard[0][1] < LEAST_VOTE:
             return None
         words = heard[0][0]

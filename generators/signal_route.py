@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from encoders.base import Condition
+from encoders.image import ImageLabeller
 from encoders.sights import audible
 from encoders.signal_lm import Medium, SignalLM, load
 from encoders.text import pool
@@ -36,6 +37,7 @@ class SignalConditioner(NanoConditioner):
     def __init__(self, *args: Any, folder: Path, cache: Path | None, **fields: Any) -> None:
         super().__init__(*args, **fields)
         self._folder, self._unpacked = folder, cache
+        self._glance = ImageLabeller()  # of the labels that the signal model was trained on
         self.model: SignalLM | None = None
 
     def load(self) -> None:
@@ -79,4 +81,4 @@ class SignalConditioner(NanoConditioner):
             return "audio", self._labeller.encode([self._sound(ref)]).states[0, 0]
         path = self._store.path(ref)
         frames = [load_image(path)] if ref.kind == "image" else sample_frames(path, VIDEO_FRAMES)
-        return self.model.seen(audible(self._images.probabilities(frames)))
+        return self.model.seen(audible(self._glance.probabilities(frames)))

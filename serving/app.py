@@ -99,6 +99,12 @@ class App:
             self.row(config.default_backend)
 
     @cached_property
+    def _eye(self) -> Any:
+        from encoders.eye import Eye
+
+        return Eye()
+
+    @cached_property
     def store(self) -> MediaStore:
         return MediaStore(self.config.home / "store")
 
@@ -281,9 +287,9 @@ class App:
         if ref.kind == "audio":
             labels: list[tuple[str, float]] = self._encoder("nano-audio").labels(read_audio(path))
         elif ref.kind == "image":
-            labels = self._encoder("efficientnet-lite0").labels([load_image(path)])
+            labels = self._eye.labels([load_image(path)])
         elif ref.kind == "video":
-            labels = self._encoder("efficientnet-lite0").labels(sample_frames(path, FRAMES))
+            labels = self._eye.labels(sample_frames(path, FRAMES))
         else:
             raise UnsupportedRequest(f"nobody here can say what is in a {ref.kind}; give a picture, sound or video")
         return labels

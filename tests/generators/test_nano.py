@@ -163,4 +163,6 @@ def test_a_pictured_instrument_is_music_in_words_and_not_nothing(nano: AudioLDM2
     assert "violin" in words or "tune" in words or "melody" in words or "music" in words
     assert words in nano.labeller.anchors.texts
     monkeypatch.setattr(conditioner._images, "heard", lambda frames: [("dog", 0.04)])
+    assert conditioner.understand(picture) == words  # what was seen is remembered
+    conditioner._seen.clear()
     assert conditioner.understand(picture) is None
