@@ -47,12 +47,12 @@ class Row(BaseModel):
     words: tuple[str, ...] = ()
     not_words: tuple[str, ...] = ()
     media: int | None = None
-    negative: str | None = None
+    negative: str | tuple[str, ...] | None = None
     backends: tuple[str, ...] | None = None
     region: tuple[float, float] | None = None
     count: int | None = None
     lufs: float | None = None
-    original: str | None = None
+    original: str | bool | None = None  # true: kept, false: dropped
     layers_without: str | tuple[str, ...] = ()
     task: str | None = None
     asks: bool = False
@@ -123,7 +123,8 @@ def _about_words(row: Row, args: dict[str, Any]) -> Iterable[str]:
     for word in row.not_words:
         if word.lower() in prompt:
             yield f"{word!r} in {prompt!r}"
-    if row.negative is not None and row.negative.lower() not in str(args.get("negative_prompt", "")).lower():
+    unwanted = [row.negative] if isinstance(row.negative, str) else row.negative or ()
+    if any(word.lower() not in str(args.get("negative_prompt", "")).lower() for word in unwanted):
         yield f"negative {args.get('negative_prompt')!r}"
 
 
@@ -147,7 +148,8 @@ def _about_the_rest(row: Row, args: dict[str, Any], answer: Answer) -> Iterable[
         yield f"count {len(answer.calls)}"
     if row.backends is not None and sorted(args.get("backends") or ()) != sorted(row.backends):
         yield f"backends {args.get('backends')!r}"
-    if row.original is not None and args.get("original") != row.original:
+    original = ("drop", "keep")[row.original] if isinstance(row.original, bool) else row.original
+    if original is not None and args.get("original") != original:
         yield f"original {args.get('original')!r}"
     without = [row.layers_without] if isinstance(row.layers_without, str) else row.layers_without
     if without and set(args.get("layers") or LAYERS) & set(without):

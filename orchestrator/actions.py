@@ -56,8 +56,9 @@ _COMPARE = re.compile(
     r"|shoot-?out)(?!\w)"
     r"|\b(?:which|what) (?:system|model|backend)s? (?:does|do|makes?|is|sounds?|handles?|plays?|can)\b.*\b(?:best|better)\b"
     r"|\b(?:all|every|each|both) (?:of )?(?:the |your )?(?:ready |available |music |speech |sound )?(?:systems?|models?|backends?)\b"
-    r"|\b(?:which|what) (?:of (?:your|the) )(?:systems?|models?|backends?)\b|\btry them all\b|\b(?:by|with|from|on) (?:several"
-    r"|different|two|three) (?:systems|models|backends)\b",
+    r"|\b(?:which|what) (?:of (?:your|the) )(?:systems?|models?|backends?)\b|\btry them all\b|\b(?:several|different|multiple"
+    r"|various|many|two"
+    r"|three) (?:systems|models|backends)\b",
     re.I,
 )
 _MUSICAL = re.compile(
@@ -99,7 +100,8 @@ _A_VIDEO = re.compile(
 _KEEP = re.compile(
     r"\b(?:keep|leav|retain|preserv|maintain|conserv)\w*\s+(?:the\s+|its\s+|all\s+|their\s+)*(?:original|own|dialogues?"
     r"|dialogs?|speech|voices?"
-    r"|existing|interviews?|camera|conversations?|what (?:people|they|he|she) says?|talking)\b(?![^,.;]*\b(?:out|off|away"
+    r"|existing|interviews?|camera|conversations?|what [\w' ]+? (?:says?|said|(?:is|are|was|were) saying)"
+    r"|talking)\b(?![^,.;]*\b(?:out|off|away"
     r"|behind)\b)[\w ]*?"
     r"\b(?:sound|audio|track|in)?\b"
     r"|\bkeep(?:ing)? (?:the|its) (?:sound|audio)\b|\b(?:on top of|over|beside|alongside|mixed with) (?:the|its) (?:original|own"
@@ -111,7 +113,8 @@ _DUCK = re.compile(
     re.I,
 )
 _DROP = re.compile(
-    r"\b(?:drop|throw (?:away|out)|discard|replace|remove|mute|ditch|delete|lose|without|get rid of|kill|strip|cut|silence|scrap|erase"
+    r"\b(?:drop|throw (?:away|out)|discard|replace|remove|mute|ditch|delete|lose|without|get rid of|kill|strip|cut|silence"
+    r"|scrap|erase"
     r"|no|instead of|take out|turn off)\b[^,.;]*\b(?:original|existing|old|camera|location|production|its own|own|(?:video|film"
     r"|clip)'s)\b"
     r"(?:\s+(?:sound|audio|track|noise))?"
@@ -139,7 +142,7 @@ _CUES = re.compile(
     r"|atmosphere|no|not|me|one|attached|everything|else|in|underneath|let|have|dub)\b",
     re.I,
 )
-_TIME = r"(\d+:\d\d(?:\.\d+)?|\d+(?:[.,]\d+)?|one|two|three|four|five|six|seven|eight|nine|ten|zero)"
+_TIME = r"(\d+:\d\d(?:\.\d+)?|\d+(?:[.,]\d+)?)"
 _S = r"(?:\s*(?:seconds?|secs?|s)\b)?"
 _REGION = re.compile(
     rf"\b(?:from|between)\s+(?:the\s+)?(?:seconds?\s+)?{_TIME}{_S}\s*(?:to|until|till|and|through|-"
@@ -148,9 +151,7 @@ _REGION = re.compile(
     rf"|(?<![\w.]){_TIME}{_S}\s*(?:-|–|to)\s*{_TIME}(?:\s*(?:seconds?|secs?|s)\b|(?<=:\d\d))",
     re.I,
 )
-_EDGE = re.compile(
-    rf"\b(?:for |during |in )?the\s+(first|last|final|opening|closing)\s+{_TIME}?\s*(?:and a half )?(seconds?|secs?|s|half)\b", re.I
-)
+_EDGE = re.compile(rf"\b(?:for |during |in )?the\s+(first|last|final|opening|closing)\s+{_TIME}?\s*(seconds?|secs?|s|half)\b", re.I)
 # "everything after second 3", "from second 3 on": to the sound's end.
 _ONWARDS = re.compile(
     rf"\b(?:everything|all|anything|the rest)\s+(?:after|from)\s+(?:the\s+)?(?:seconds?\s+)?{_TIME}(?:\s*(?:seconds?|secs?|s)\b)?"
@@ -158,7 +159,7 @@ _ONWARDS = re.compile(
     re.I,
 )
 _EXTEND = re.compile(
-    r"\b(?:add|tack on|append)\s+(?:another\s+)?(?:\d+|two|three|four|five|ten) (?:more )?seconds?\b(?=\s*(?:$|[,.!]|more|to it"
+    r"\b(?:add|tack on|append)\s+(?:another\s+)?(?:\d+(?:[.,]\d+)?) (?:more )?seconds?\b(?=\s*(?:$|[,.!]|more|to it"
     r"|at the end|to the end|please))|"
     r"\b(?:extend|prolong|lengthen)\b(?:\s+(?:it|that|this|the (?:sound|clip|last one|first one|second one)))?"
     r"|\b(?:stretch|drag|draw) (?:it|that|this) out\b|\bstretch (?:it|that|this)\b"
@@ -169,6 +170,7 @@ _EXTEND = re.compile(
     re.I,
 )
 _RESTORE = re.compile(
+    r"\bgo back to (?:that|it)\W*$|"
     r"^\W*(?:\w+,\s+)?i (?:really |just )?(?:liked?|prefer(?:red)?) "
     r"(?=the (?:earlier|previous|first|last|old|original|second|third|one before)"
     r"(?: one| version| sound| take)?(?: (?:better|more|best))?\W*$)"
@@ -183,6 +185,13 @@ _BACK = re.compile(
 )
 _STYLE = re.compile(
     r"\b(?:in the (?:style|manner) of|as if (?:it (?:were|was|came)|played|recorded)|stylis?z?ed? (?:as|like))\s+(?P<style>.+)", re.I
+)
+# "turn my guitar riff into a string quartet", of a recording that came along
+_TURNED = re.compile(
+    r"\b(?:turn|convert|transform|change|make|replace)\s+(?:it|this|that|(?:my|the|this)\s+[^,.;]+?)\s+(?:into|to|in|with"
+    r"|as)\s+(?P<new>(?!(?:wav"
+    r"|flac|ogg|mp3)\b)[^,.;]+)|\b(?:make|let)\s+(?:it|this|that)\s+sound\s+(?:like\s+|as\s+)?(?P<like>[^,.;]+)",
+    re.I,
 )
 _VARY = re.compile(r"\b(?:an?|some|another)\s+(?:(\w+)\s+)?variation\b(?!s)|\bvary\s+(?:it|that|this)\b(?:\s+(\w+))?", re.I)
 _STRENGTH = {"slight": 0.3, "small": 0.3, "subtle": 0.25, "slightly": 0.3, "strong": 0.75, "big": 0.75, "wild": 0.85, "strongly": 0.75}
@@ -228,7 +237,13 @@ def act(
     video = next((ref for ref in attached if ref.kind == "video"), None)
     if video is None and (_A_VIDEO.search(text) or re.search(r"\bsoundtrack for (?:it|that)\b", text, re.I)):
         video = earlier.last("video")
-    if "generate_video" in tools and _VIDEO.search(text) and not _HEARD.search(_no_audio(text)) and not _points(text, "video"):
+    shown = said.rest if said.seconds is not None else text  # "a 4 second video of …"
+    if (
+        "generate_video" in tools
+        and (_VIDEO.search(text) or _VIDEO.search(shown))
+        and not _HEARD.search(_no_audio(text))
+        and not _points(text, "video")
+    ):
         return _picture("generate_video", said, attached)
     if "generate_image" in tools and _IMAGE.search(text) and not _HEARD.search(text) and not _points(text, "image"):
         return _picture("generate_image", said, attached)
@@ -320,7 +335,8 @@ def only_a_file(text: str) -> bool:
 
 
 _BESIDE_A_FILE = (
-    r"\b(?!(?:please|as|in|to|at|of|the|a|an|it|that|this|me|my|now|one|sound|version|file|files?|first|second|third|last|previous|and"
+    r"\b(?!(?:please|as|in|to|at|of|the|a|an|it|that|this|me|my|now|one|sound|version|file|files?|first|second|third|last"
+    r"|previous|and"
     r"|with|ok|thanks|for|into|loudness|level|format|both|make|want|i|can|have|you|could|send|get|pass)\b)[a-z']{2,}"
 )
 
@@ -408,7 +424,7 @@ def _named(text: str, backends: Sequence[str]) -> tuple[list[str], str]:
     """The systems that the text names, in their order, and the text without them."""
     found: list[tuple[int, str]] = []
     for name in sorted(backends, key=len, reverse=True):
-        pattern = re.compile(rf"(?<![\w-]){'[ -]?'.join(map(re.escape, name.split('-')))}(?![\w-])", re.I)
+        pattern = re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])", re.I)
         for match in pattern.finditer(text):
             found.append((match.start(), name))
             text = text[: match.start()] + " " * len(match[0]) + text[match.end() :]
@@ -457,7 +473,7 @@ def _soundtrack(said: Parsed, video: MediaRef) -> Act:
         or any(re.search(rf"\b{words}", part, re.I) for part in said.negative.split(", "))
         or (layer == "foley" and any(re.search(r"^(?:any |the )?(?:sounds?|noises?)\b", part) for part in said.negative.split(", ")))
     ]
-    only = re.search(r"\b(?:only|just|solely|nothing but)\b[^.;,]*", text, re.I)
+    only = re.search(r"\b(?:only|just|solely|nothing but)\b[^.;,]*\w[^.;,]*|[^.;,]*\bonly\b(?=\W*(?:$|[.;,]))", text, re.I)
     kept = [layer for layer, words in _LAYER.items() if only and layer not in gone and re.search(rf"\b{words}", only[0], re.I)]
     if kept:
         gone = [layer for layer in _LAYER if layer not in kept]
@@ -497,7 +513,7 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
         return Act("edit_audio", (("source", chosen.versions[0].sound.media.id), ("kind", "restore")))
     found = regions(text, length)
     extending = _EXTEND.search(text)
-    style, vary = _STYLE.search(said.rest), _VARY.search(text)
+    style, vary, turned = _STYLE.search(said.rest), _VARY.search(text), _TURNED.search(said.rest)
     common = (("source", source), ("seed", said.seed), ("steps", said.steps), ("guidance", said.guidance), ("backend", said.backend))
     if found and (source or not _only_time(text)):
         if not source:
@@ -517,6 +533,13 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
         if not extending and longer and which and not heard and said.seconds is None and not said.extra_seconds:
             length = round(which.seconds * (3.0 if re.search(r"three|triple|3x|much|lot|way", longer[0], re.I) else 2.0), 3)
         return Act("edit_audio", (*common, ("kind", "extend"), ("seconds", length), ("prompt", "")))
+    if heard and said.negative:
+        gone = re.sub(
+            r"\s+(?:in|from|of|on)\s+(?:it|(?:this|that|the|my)?\s*(?:recording|sound|clip|audio|file|track))\b.*$", "", said.negative
+        )
+        return Act("edit_audio", (*common, ("kind", "remove"), ("negative_prompt", gone)))
+    if heard and turned:
+        return Act("edit_audio", (*common, ("kind", "style"), ("prompt", (turned["new"] or turned["like"]).strip(" .!?"))))
     if style and not heard:
         return Act("edit_audio", (*common, ("kind", "style"), ("prompt", style["style"].strip(" .!?"))))
     if (
@@ -583,7 +606,7 @@ def _restored(text: str, earlier: Conversation, which: Sound | None, named: bool
 def regions(text: str, length: float | None) -> tuple[float, float] | None:
     """The stretch that a text names, in seconds; "the last two seconds" needs the sound's ``length``.
 
-    >>> regions("from 2 to 4 seconds a bang", 5.0), regions("0:01-0:03 silence", 5.0), regions("the last two seconds", 5.0)
+    >>> regions("from 2 to 4 seconds a bang", 5.0), regions("0:01-0:03 silence", 5.0), regions("the last 2 seconds", 5.0)
     ((2.0, 4.0), (1.0, 3.0), (3.0, 5.0))
     """
     found = _REGION.search(text)
@@ -612,7 +635,7 @@ def _at(word: str) -> float:
     minutes, colon, seconds = word.partition(":")
     if colon:
         return 60 * float(minutes) + float(seconds)
-    return 0.0 if word.lower() == "zero" else number(word)
+    return number(word)
 
 
 def _only_time(text: str) -> bool:

@@ -27,6 +27,7 @@ from configs.registry import ConfigError, MissingExtra
 from media.refs import MediaRef
 from orchestrator.actions import act, only_a_file, told_apart
 from orchestrator.conversation import Conversation, Sound, caption, media_of, outcome, sound_of, text_of
+from orchestrator.courtesy import small_talk, without_courtesy
 from orchestrator.intents import Intents, SentenceEncoder, shipped
 from orchestrator.languages import PLEAS, detect, gloss
 from orchestrator.parsing import Parsed, parse, subject
@@ -241,7 +242,7 @@ _OPPOSITE = {
 }  # fmt: skip
 _ADDED = re.compile(
     r"\b(?:with|plus|add|adding|include|put|mix in|fade in|bring in|layer in|throw)"
-    r"\s+(?:in\s+)?(?P<new>[^,.;]+?)(?:\s+(?:to|in"
+    r"\s+(?:in\s+)?(?!less\b|more\b|fewer\b)(?P<new>[^,.;]+?)(?:\s+(?:to|in"
     r"|into|on top of)\s+(?:it|that|this|the sound|the mix))?\s*(?=$|[,.;])",
     re.I,
 )
@@ -298,6 +299,9 @@ def decide(
         if refused:
             return Say(f"I leave that alone. {ASK_PROMPT}", "prompt", CERTAIN)
         return replace(_only_media(attached, asked, options), sure=CERTAIN)
+    courtesy = "" if attached else small_talk(cleaned(text_of(turn)))
+    if courtesy:
+        return Say(chat(courtesy, earlier, options), sure=CERTAIN)
     if said.transcript is not None:
         return replace(audio_call(arguments_of(said, "", (), options), said, options), sure=CERTAIN)
     if asked == "describe" and attached and not content(subject(said.rest)):
@@ -312,6 +316,8 @@ def decide(
             return Say(f"There is no such one among the {len(earlier.versions.made)} here. Which do you mean?", sure=CERTAIN)
         if len(named.versions) > 1 and not named.asked and not content(named.rest):
             return Say(f"{told_apart(named.versions)} Which one do you mean?", sure=CERTAIN)
+    if which is None and not attached:
+        said = _only_made(said)
     found = act(said, attached, earlier, tools, which, asks_what, options.backends)
     if found is not None:
         firm = found.args.get("kind") in ("extend", "restore") or (found.tool == "export_audio" and only_a_file(said.text))
@@ -323,8 +329,6 @@ def decide(
         asks_to_open = _OPENING.search(said.rest) or intent != "generate" or share < 0.6
         if asks_to_open or not content(subject(said.rest)):
             return Say(NO_ADDRESS, "prompt", CERTAIN)
-    if not attached and _ENOUGH.fullmatch(said.rest):
-        return Say(chat("thanks", earlier, options), sure=CERTAIN)
     if not attached and earlier.sounds and (_HOW_LONG_IS_IT.search(said.rest) or _TASTE.search(said.rest)):
         return Say(chat(said.rest, earlier, options), sure=CERTAIN)
     if not attached and _FREE.search(said.rest) and (_ASKING.match(said.rest) or "?" in said.text or _ABLE_TO.match(said.rest)):
@@ -343,7 +347,17 @@ def decide(
     if asks_what:
         told = describing(attached or referred(said.rest, earlier, any_medium=True))
         return replace(told, sure=SIGNED if _DESCRIBE.search(said.rest) else GUESS)
-    return _sound_or_words(said, attached, earlier, intent, share, options)
+    return _sound_or_words(said, attached, earlier, intent, share, options, tools)
+
+
+_THEN_A_FILE = re.compile(r"(?:[,;]|\band|\bthen)\s+(?:then\s+)?(?:export|save|store|download|convert|normali[sz]e)\b.*$", re.I)
+
+
+def _only_made(said: Parsed) -> Parsed:
+    """Of "make … and save it as flac" the making: one step a turn, and the file can only be asked for once the sound is there."""
+    if not _MAKE.search(said.text) or not content(subject(_THEN_A_FILE.sub("", said.rest))):
+        return said
+    return replace(said, text=_THEN_A_FILE.sub("", said.text), rest=_THEN_A_FILE.sub("", said.rest))
 
 
 # What is written in a medium, its name or its tags is quoted, never asked: it goes before anything is read.
@@ -358,7 +372,11 @@ _WRITTEN = re.compile(
     (?:["“”„«][^"“”„«»]*["“”»]|['‘](?:[^'‘’]|(?<=\w)['’](?=\w))*['’])\s*[)\]]?""",
     re.VERBOSE | re.IGNORECASE,
 )
-_SOUNDS_LIKE = re.compile(r"\bsounds? like\b|\bhow (?:would|does|might|could)\b.*\bsound\b|\bin the style of\b", re.I)
+_SOUNDS_LIKE = re.compile(
+    r"\bsounds? like\b|^\W*(?:which|what) (?:sounds?|noises?|music)\b[^?]*\b(?:for|goes|go|fits?|suits?|match\w*)\b|\bhow "
+    r"(?:would|does|might|could)\b.*\bsound\b|\bin the style of\b",
+    re.I,
+)
 _GIVES = re.compile(
     r"^\W*(?:make )?(?:a )?(?:sound|soundtrack) for\b|\bsoundtrack for (?:it|the|this|my)\b|"
     r"\b(?:give|add|put|make)\b.*\b(?:sounds?|audio|noise)\b"
@@ -393,15 +411,6 @@ _COMPARED = re.compile(
     r"\s+(?:(?:a bit|a little|much|even|slightly) )*(?:\w{3,}er|(?:more|less) \w+)\W*(?:please\W*)?$",
     re.I,
 )
-# Nothing more is wanted.
-_ENOUGH = re.compile(
-    r"\W*(?:(?:ok|okay|no|yes|oh|ah|alright|well|great|perfect)\W+)*(?:never ?mind|no,? (?:thanks|thank you)|all good|forget it"
-    r"|leave it(?: (?:like that|as it is))?"
-    r"|(?:that's|thats|that is|this is|it's|it is) (?:it|all|fine|perfect|great|enough|good|ok|okay|alright|lovely|right)"
-    r"|got it|i see|good enough|stop|(?:no,? )?not like that[.,;! ]*(?:forget it|never ?mind|leave it)"
-    r"|sounds good|we're done|i'm done)(?:\W+(?:thanks|thank you|then|now|for now|for today|everyone|dear|mate|man))*\W*",
-    re.I,
-)
 # What no sound would answer, and questions about ourselves.
 _DEEDS = re.compile(
     r"^\W*(?:(?:please|can you|could you|would you|will you|do you know|now|and),? )*(?:tell (?:me |us )?(?:a|an|some"
@@ -421,7 +430,10 @@ _HOW_IT_WORKS = re.compile(
     r"(?!.*\b(?:best|better|compare|versus)\b)"
     r"|(?:do|does|did|will|are|why|how|where|when|what|who)\b(?: [\w']+){0,3}? (?:you|loa|it|i|one) (?:ever )?(?:keep|kept|store"
     r"|learn|support|understand|run|running"
-    r"|train|trained|work|cost|collect|remember|need (?:the |an )?internet|need a (?:gpu|graphics card)|go online|free|open source)\b)"
+    r"|train|trained|work|cost|collect|remember|need (?:the |an )?internet|need a (?:gpu|graphics card)|go online|free|open "
+    r"source)\b)"
+    r"|^\W*which (?:one |of them )?(?:do|did|would) you (?:like|prefer|recommend|choose)\b|^\W*can you (?:sing|talk|speak|hear"
+    r"|see|dance|dream)\W*$"
     r"|^\W*(?:what(?:'s| is) the |how )(?:longest|long|maximum|max)\b.*\b(?:you can|can you|can they|can it|is possible|there is)\b",
     re.I,
 )
@@ -434,20 +446,9 @@ def english(text: str) -> str:
     return gloss(kept, detect(kept))
 
 
-_GREETING = re.compile(
-    r"^\W*(?:hi|hello|hey|yo|good (?:morning|afternoon|evening|day)|greetings|dear|excuse me|hallo|guten (?:tag|morgen|abend)"
-    r"|gr[üu](?:ss|ß) (?:dich|gott)"
-    r"|servus|moin|bonjour|bonsoir|salut|coucou|hola|buen[oa]s(?: d[íi]as| tardes| noches)?)(?:[ ,]+(?!i\b|we\b"
-    r"|you\b)[\w'-]+){0,2}?[,!.]+\s*"
-    r"(?=\w+\W+\w)|^\W*(?:你好|您好|嗨|早上好|下午好|晚上好)[，,！!。]\s*(?=\w{3})",
-    re.I,
-)
-
-
 def cleaned(text: str) -> str:
-    """The text in its own language, without a greeting, what is only quoted from a medium, or would have us forget our rules."""
-    text = _GREETING.sub("", text)
-    return PLEAS.sub(" ", _COMMANDS.sub(" ", _WRITTEN.sub(_unless_to_be_spoken, text)))
+    """The text in its own language, without courtesies, what is only quoted from a medium, or would have us forget our rules."""
+    return without_courtesy(PLEAS.sub(" ", _COMMANDS.sub(" ", _WRITTEN.sub(_unless_to_be_spoken, text))))
 
 
 def obeys(text: str) -> bool:
@@ -474,7 +475,8 @@ def _intent(text: str, classify: Classify) -> tuple[str, float]:
         return "chat", 1.0
     intent, share = classify(text)
     # A bare noun phrase ("laser printer") is no talk, however close it lies to questions about files and machines.
-    if intent in ("chat", "describe") and share < 0.9 and not _TALK.search(text):
+    scene = intent in ("chat", "describe") or (len(content(text)) > 2 and re.search(r"\b(?:an?|the|with|of|in|on|and)\b", text, re.I))
+    if scene and intent != "generate" and share < 0.9 and not _TALK.search(text) and not _CHANGE.search(text):
         return "generate", 0.5
     return intent, share
 
@@ -500,6 +502,7 @@ def _sound_or_words(
     intent: str,
     share: float,
     options: RulesOptions,
+    tools: Collection[str],
 ) -> Call | Say:
     """The part of the decision where nothing is to be described."""
     fresh = _FRESH.search(said.rest)
@@ -518,12 +521,11 @@ def _sound_or_words(
     ):
         if of_it:
             return replace(audio_call(changed(replace(said, rest="again"), earlier), said, options), anew=True, sure=CERTAIN)
-        sure = SIGNED if _CHANGE.search(said.rest) else GUESS
-        return replace(audio_call(changed(said, earlier), said, options), anew=True, sure=sure)
+        return replace(change(said, earlier, options, tools), sure=SIGNED if _CHANGE.search(said.rest) else GUESS)
     media = attached or referred(said.rest, earlier)
     wanted = subject(said.rest)
     if media:
-        prompt = beside_media(wanted)
+        prompt = beside_media(said.rest)
         seen = bool(attached) and all(ref.kind != "audio" for ref in attached) and bool(_SOUNDS_LIKE.search(said.rest))
         return audio_call(arguments_of(said, prompt, media, options), said, options, CERTAIN if seen else GUESS)
     if not attached and not earlier.sounds and (mood := _MOOD.match(wanted)):
@@ -555,6 +557,22 @@ _MOOD = re.compile(
     re.I,
 )
 _VAGUE_WISH = re.compile(r"\b(?:something|anything|whatever|stuff|surprise|idea|thing)\b", re.I)
+
+
+def change(said: Parsed, earlier: Conversation, options: RulesOptions, tools: Collection[str]) -> Call:
+    """An earlier sound with what ``said`` changes: edited where only its manner changes or something goes, else made anew."""
+    base, rest = which_sound(said.rest, earlier)
+    given = changed(said, earlier)
+    _, left, longer = _length(said, float(base.request["seconds"]), rest)
+    settings = said.seed, said.steps, said.guidance, said.backend
+    anew = longer or _AGAIN.search(left) or _SEVERAL.search(said.rest) or any(value is not None for value in settings)
+    manner = given.get("prompt") != base.request["prompt"] and not _reworded(str(base.request["prompt"]), left)[2]
+    if "edit_audio" not in tools or anew or given.get("transcript") or not base.request["prompt"] or not (manner or said.negative):
+        return replace(audio_call(given, said, options), anew=True)
+    gone = bool(said.negative) and not content(_CUES.sub(" ", left))
+    edit = {"source": base.media.id, "kind": "remove" if gone else "style"}
+    kept = ("prompt", "negative_prompt", "seed", "steps", "guidance", "backend")
+    return Call((("edit_audio", edit | {name: given[name] for name in kept if name in given}),), anew=True)
 
 
 def changed(said: Parsed, earlier: Conversation) -> dict[str, Any]:
@@ -622,9 +640,9 @@ def chat(text: str, conversation: Conversation, options: RulesOptions) -> str:
         return "In the terminal use --attach FILE; pictures, sounds and videos are welcome. I never open paths in text."
     if re.search(r"\bhow long\b|\blongest\b|\bmaximum\b|\bseconds\b", lower):
         return f"{options.seconds:g} seconds unless you say a length; a system that cannot make it tells its limit."
-    if re.match(r"\W*(?:hi|hello|hey|good (?:morning|evening|day|afternoon))\b", lower):
+    if lower == "hello":
         return f"Hello. {WELCOME}"
-    if re.match(r"\W*(?:bye|goodbye|see you|good night)\b", lower):
+    if lower == "bye":
         return "Goodbye. This conversation is kept."
     if re.search(r"\b(?:who|what) (?:are|made|built|created)\b|\bare you\b", lower):
         return f"I am loa's built-in assistant. {WELCOME}"
@@ -749,8 +767,9 @@ def referred(text: str, earlier: Conversation, any_medium: bool = False) -> tupl
     return newest
 
 
-def beside_media(wanted: str) -> str:
+def beside_media(rest: str) -> str:
     """The prompt beside attachments: without the words that only point at them."""
+    shown, wanted = _SHOWN.search(rest), subject(_SHOWN.sub(" ", rest))
     for pattern in _REFERENCE.values():
         wanted = pattern.sub(" ", wanted)
     wanted = re.sub(
@@ -761,7 +780,17 @@ def beside_media(wanted: str) -> str:
         flags=re.I,
     )
     wanted = re.sub(r"\s+", " ", wanted).strip(" ,.;:!?-")
-    return wanted if content(wanted) else ""
+    wanted = wanted if content(wanted) else ""
+    return ", ".join(filter(None, (shown["what"] if shown else "", wanted)))
+
+
+# "a photo of my grandma's sewing machine": what it shows is told.
+_SHOWN = re.compile(
+    r"\b(?:(?:here's|here is|this is|i have|i took|that's|a|an|my|the|this)\s+)*(?:photo|picture|image|drawing|painting|video"
+    r"|clip)\s+of\s+"
+    r"(?:my |our |a |an |the )*(?P<what>[^.;,!?]+)",
+    re.I,
+)
 
 
 def which_sound(text: str, earlier: Conversation) -> tuple[Sound, str]:

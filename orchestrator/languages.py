@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 
 from orchestrator.intents import examples
-from orchestrator.numbers import english_numbers
+from orchestrator.numbers import digits
 
 LANGUAGES = ("en", "de", "fr", "es", "zh")
 _HAN = re.compile(r"[\u3400-\u9fff]")
@@ -24,6 +24,13 @@ _MARKS = {
         sind hast habe haben hätte gern gerne wo warum welche welcher welches mein meine meinem meinen dein ohne gib lass
         alles nur kein keine
         der die das ein eine einen einem einer und mit ohne im auf für von zu bitte mir mach ist nicht sekunden wie klingt
+        denn da dann doch eben gerade gar ganz irgendein irgendeine damit dabei davon daran darin dort hin her weg raus rein
+        runter drunter
+        erkennst siehst gemacht zuletzt vorhin vorher nachher gestern morgen heute immer nie nichts jemand leute kannst könntest würdest
+        möchte möchten will wollen ihr ihnen sie er uns euch ihn ihm man sich zum beim vom ins ans aufs übers nach seit bis gegen durch
+        weil wenn ob dass damals schnell langsam tief hoch oben unten links rechts nee nö ja nein naja bloß einfach
+        eigentlich vielleicht
+        weniger viel viele sehr richtig falsch neu neue neuen alt alte alten groß große klein kleine kleinen anderen anderer andere
         was kannst du ich noch nochmal länger kürzer bild jetzt den dem des zum zur aber wer hat dich danke vergleiche sag lies
         geräusch klang etwas statt als speicher leise laut hallo exportiere beschreibe zurück zweite öffne hört""",
     "fr": """bonsoir salut bonne nuit
@@ -32,12 +39,23 @@ _MARKS = {
         même aussi trop moins faire mettre met mets donne veut
         le la les un une des du de et avec sans dans sur pour qui que est fais moi je veux voudrais bruit secondes plus
         s'il te plaît c'est quoi cet image cette ce mon ma encore mais peux tu comme au aux bonjour merci dis lis quel quelle qu'est
+        celui celle ceux celles milieu d'avant pourrait pourrais pourriez serait aurais aurait voudrait voulais besoin peu
+        beaucoup toujours jamais rien personne
+        quelqu'un quelque
+        lui leur leurs notre votre nos vos ses sa son mes tes ta ton là-dessus dessus dessous dedans dehors lors puis alors donc car
+        comme autre autres nouveau nouvelle vieux vieille grand grande petit petite premier première deuxième troisième dernier dernière
+        non oui d'accord plutôt vraiment peut être peut-être après avant pendant sous entre contre chez vers depuis jusqu'à irait marche
         enregistre exporte décris dessine crée reviens ouvre entend entend-on""",
     "es": """buenas noches tardes
         canta aquí esto eso está hace falta nos sus tus muy bien también sólo todo todos cuál cuánto dónde cuándo mejor menos
         hay tengo tiene pon ponle dame quita quítale necesito cuéntame chiste
         el la los las un una unos de del y con sin en para que es haz quiero sonido segundos más por favor imagen esta este
         mi otra vez pero puedes como cómo qué al hola gracias di lee suena quién foto guárdalo exporta describe dibuja crea
+        podría podrías puede puedo quisiera gustaría querría quería haría harías hacer poner suene dure tenga sea ser estar era fue
+        poco mucho mucha muchos muchas siempre nunca nada nadie alguien algo otro otros otras nuevo nueva viejo vieja grande pequeño
+        primero primera segundo segunda tercero último última no sí vale mejor realmente quizás después antes entre sobre
+        bajo hasta desde
+        hacia contra porque pues entonces cada donde cuando quien cual les nos le lo su sus ese esa esos esas aquel aquella
         vuelve ruido durante abre oye""",
     "en": """the a an of and with without in on for that is make me please sound seconds second what how do you it this my to
         by again longer but one first say read give can i want""",
@@ -66,6 +84,11 @@ _SMALL = {
         "mach": "make", "sekunde": "second", "datei": "file", "wie": "like", "ton": "sound", "klingen": "",
         "hinzu": "", "wird": "",
         "geräusch": "sound", "klang": "sound", "erste": "first", "ersten": "first", "bild": "picture", "foto": "photo",
+        "was": "", "wer": "who", "wo": "where", "warum": "why", "welche": "which", "welcher": "which", "welches": "which",
+        "hast": "have", "hat": "has", "du": "you", "kannst": "can", "gemacht": "made", "siehst": "see", "hort": "hear",
+        "erkennst": "see", "zuletzt": "last", "vorher": "before", "nicht": "not", "nichts": "nothing", "ohne": "without",
+        "nur": "only", "mein": "my", "meine": "my", "meinen": "my", "meinem": "my", "meiner": "my", "kein": "no",
+        "keine": "no", "keinen": "no", "jetzt": "now", "ganz": "", "sehen": "see", "statt": "instead of",
     },
     "fr": {
         "et": "and", "avec": "with", "dans": "in", "sur": "on", "sous": "under", "a": "at", "au": "at the",
@@ -84,6 +107,9 @@ _SMALL = {
         "fichier": "file", "image": "picture", "photo": "photo", "comme": "like", "est": "", "son": "sound",
         "bruit": "sound",
         "on": "", "tu": "", "je": "", "ouvre": "open", "plusieurs": "several", "chose": "thing",
+        "quel": "which", "quelle": "which", "quoi": "what", "pourquoi": "why", "combien": "how much", "sans": "without",
+        "mon": "my", "ma": "my", "mes": "my", "encore": "again", "tout": "all", "rien": "nothing", "avant": "before",
+        "apres": "after", "pendant": "during",
     },
     "es": {
         "y": "and", "e": "and", "con": "with", "en": "in", "sobre": "on", "bajo": "under", "a": "",
@@ -100,6 +126,8 @@ _SMALL = {
         "sistema": "system", "sistemas": "systems", "algo": "something", "archivo": "file",
         "imagen": "picture", "foto": "photo",
         "su": "its", "sonido": "sound", "ruido": "sound", "abre": "open", "varios": "several",
+        "cual": "which", "quien": "who", "donde": "where", "cuanto": "how much", "cuando": "when", "sin": "without", "solo": "only",
+        "todo": "all", "nada": "nothing", "mi": "my", "mis": "my", "antes": "before", "despues": "after", "no": "no",
         "esto": "this", "suena": "",
     },
     "zh": {
@@ -142,7 +170,8 @@ PLEAS = re.compile(
     r"|\b(?:supprime|efface)[zr]?\b[^.;!?\n]*\b(?:fichier|historique|base|disque)\w*[^.;!?\n]*"
     r"|\b(?:ignora|olvida|omite)\w*\b[^.;!?\n]*\b(?:instrucci|regla|todo)\w*[^.;!?\n]*"
     r"|\b(?:borra|elimina)\w*\b[^.;!?\n]*\b(?:archivo|historial|base|disco)\w*[^.;!?\n]*"
-    r"|(?:忽略|无视|忘记|忘掉)[^。；！？.\n]*(?:指令|规则|指示|提示|一切)[^。；！？.\n]*|(?:删除|清空)[^。；！？.\n]*(?:文件|数据|历史|记录)[^。；！？.\n]*",
+    r"|(?:忽略|无视|忘记|忘掉)[^。；！？.\n]*(?:指令|规则|指示|提示|一切)[^。；！？.\n]*|(?:删除|清空)[^。；！？.\n]*(?:文件"
+    r"|数据|历史|记录)[^。；！？.\n]*",
     re.IGNORECASE,
 )
 
@@ -198,19 +227,27 @@ def gloss(text: str, language: str) -> str:
         return f"\ue000{len(held) - 1}\ue001"
 
     text = re.sub(
-        r"\"[^\"]*\"|\bread aloud: .*$|\S*://\S+|(?<!\S)[~.]*/\S+|\b[\w-]*\d[\w-]*[a-z][\w-]*\b(?<!\ds)|\b(?!mp3\b)[a-z]+-?\d\w*\b",
+        r"\"[^\"]*\"|\bread aloud: .*$|\S*://\S+|(?<!\S)[~.]*/\S+|\b[\w-]*\d[\w-]*[a-z][\w-]*\b(?<!\ds)"
+        r"|\b(?!mp3\b)[a-z]+(?:-[a-z\d]+)*-?\d[\w-]*\b",
         lambda m: hold(m[0]),
         text,
     )
-    text = _each_denied(english_numbers(fold(text), language), language)
+    if language == "zh":  # typed with an English keyboard
+        text = re.sub(r"(?<=[\u3400-\u9fff])\s*([,.?!:;])|(?<![\d\w])([,.?!:;])(?=\s*[\u3400-\u9fff])", _full_width, text)
+    text = _each_denied(digits(fold(text), language), language)
     for pattern, english in _phrases(language):
         text = pattern.sub(lambda m, english=english: _expanded(m, english, hold), text)  # type: ignore[misc]
     pieces = re.split(r"(\ue000\d+\ue001)", text)
     table = _table(language)
     spoken = [piece if piece.startswith("\ue000") else table.words(piece, names) for piece in pieces]
+    quoted = {k for k, piece in enumerate(held) if piece.startswith(('"', "read aloud:"))}  # as it is to the end
+
+    def unheld(match: re.Match[str]) -> str:
+        return match[0] if int(match[1]) in quoted else held[int(match[1])]
+
     joined = without_leftovers(spoken, held)
-    while "\ue000" in joined:
-        joined = re.sub(r"\ue000(\d+)\ue001", lambda m: held[int(m[1])], joined)
+    while (once := re.sub(r"\ue000(\d+)\ue001", unheld, joined)) != joined:
+        joined = once
     joined = re.sub(
         r"\bmake\s+(?=the sound of\b|make\b|draw\b|say\b|read aloud\b|compare\b|again\b|soundtrack\b)", "", " ".join(joined.split())
     )
@@ -222,7 +259,12 @@ def gloss(text: str, language: str) -> str:
     joined = re.sub(rf"\b{'in' if language == 'zh' else 'that'} (?=(?:[a-z]+ly )?[a-z]+ing\b)(?!{_THINGS}\b)", "", joined)
     if language == "zh":  # a system's name stands by itself
         joined = re.sub(r"(?<=[\u3400-\u9fff])(?=[a-z\d])|(?<=[a-z\d])(?=[\u3400-\u9fff])", " ", joined, flags=re.I)
-    return re.sub(r"([,;:])(?:\s*[,;:])+", r"\1", joined).strip(" ,;")
+    joined = re.sub(r"([,;:])(?:\s*[,;:])+", r"\1", joined).strip(" ,;")
+    return re.sub(r"\ue000(\d+)\ue001", lambda m: held[int(m[1])], joined)
+
+
+def _full_width(match: re.Match[str]) -> str:
+    return "，。？！：；"[",.?!:;".index(match[1] or match[2])]
 
 
 def fold(text: str) -> str:
@@ -324,7 +366,9 @@ def _spoken(text: str, language: str) -> str:
     """Words to be spoken as English rules know them: say "…"."""
     folded = fold(text)
     if re.match(_ALOUD[language], folded):
-        return f"read aloud: {re.split('[:：]', text, maxsplit=1)[1].strip()}"
+        words = re.split("[:：]", text, maxsplit=1)[1].strip()
+        whole = _QUOTED.fullmatch(words)
+        return f'say "{whole[1]}"' if whole else f"read aloud: {words}"
     quoted = _QUOTED.search(text)
     if quoted and re.search(_SPEAK[language], fold(text[: quoted.start()] + " " + text[quoted.end() :])):
         rest = f"{text[: quoted.start()]} {text[quoted.end() :]}"
@@ -348,7 +392,9 @@ def _each_denied(text: str, language: str) -> str:
 
 
 _ORDER = {
-    "letztes": "last", "premieres": "first", "premiers": "first", "dernieres": "last", "derniers": "last", "primeros": "first",
+    "langste": "longest", "kurzeste": "shortest", "long": "longest", "court": "shortest", "larg": "longest", "cort": "shortest",
+    "长": "longest", "短": "shortest", "letztes": "last", "premieres": "first", "premiers": "first", "dernieres": "last",
+    "derniers": "last", "primeros": "first",
     "primeras": "first", "ultimos": "last", "ultimas": "last",
     "erste": "first", "ersten": "first", "zweite": "second", "zweiten": "second", "dritte": "third", "dritten": "third",
     "vierte": "fourth",

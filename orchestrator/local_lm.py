@@ -11,7 +11,7 @@ import json
 import math
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,7 +38,7 @@ from orchestrator.chat_model import (
     arguments_of,
     audio_call,
     beside_media,
-    changed,
+    change,
     chat,
     cleaned,
     decide,
@@ -216,12 +216,12 @@ class LocalChatModel(RulesChatModel):
         for name in sorted(scores, key=lambda name: scores[name], reverse=True):
             if name == own:
                 return ruled
-            made = self._carried_out(name, turn, asked, messages, ruled)
+            made = self._carried_out(name, turn, asked, tools)
             if made is not None:
                 return made
         return ruled
 
-    def _carried_out(self, name: str, turn: _Turn, asked: str, messages: Sequence[BaseMessage], ruled: Call | Say) -> Call | Say | None:
+    def _carried_out(self, name: str, turn: _Turn, asked: str, tools: Sequence[str]) -> Call | Say | None:
         """What the language model decided, with the rules' arguments; None where the conversation does not allow it."""
         said, earlier = turn.said, turn.earlier
         if name == TALK:
@@ -229,16 +229,16 @@ class LocalChatModel(RulesChatModel):
         if name == ASK:
             return _question(turn)
         if name == CHANGE:
-            return replace(audio_call(changed(said, earlier), said, self.options), anew=True) if earlier.sounds else None
+            return change(said, earlier, self.options, tools) if earlier.sounds else None
         if name == "describe_media":
             media = turn.attached or referred(said.rest, earlier, any_medium=True)
             return describing(media) if media else None
-        if name == "compare" and not between_systems(turn.text, self.options.backends):
+        if name == "compare" and not between_systems(said.text, self.options.backends):
             return None
         if name == "generate_audio":
             media = turn.attached or referred(said.rest, earlier)
             wanted = subject(said.rest)
-            prompt = beside_media(wanted) if media else wanted
+            prompt = beside_media(said.rest) if media else wanted
             if not media and not content(uncounted(prompt)):
                 return None
             return audio_call(arguments_of(said, prompt, media, self.options), said, self.options)

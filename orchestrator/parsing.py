@@ -1,4 +1,4 @@
-"""English words to the numbers and names of a request: lengths, seeds, steps, backends, transcripts, negatives.
+"""An English request to its numbers and names: lengths, seeds, steps, backends, transcripts, negatives.
 
 Pure functions over text. Knows neither the conversation nor what is meant to happen with the result.
 """
@@ -8,55 +8,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 from orchestrator.conversation import without_addresses
+from orchestrator.numbers import digits
 from orchestrator.wishes import asked, plainly
 
 T = TypeVar("T")
 
-_SMALL = {
-    w: n
-    for n, w in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-        ]
-    )
-} | {"a": 1, "an": 1, "couple": 2, "a couple": 2, "a couple of": 2, "couple of": 2, "dozen": 12, "a dozen": 12}
-_TENS = {w: 10 * n for n, w in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 2)}
-_WORD = "|".join(sorted([*map(re.escape, _SMALL), *_TENS], key=len, reverse=True))
-_NUMBER = rf"(?:\d+(?:[.,]\d+)?|(?:{'|'.join(_TENS)})[ -](?:one|two|three|four|five|six|seven|eight|nine)|(?:{_WORD}))"
-_DIGITS = r"\d+(?:[.,]\d+)?"
-_UNIT = r"(?:milliseconds?|seconds?|secs?|minutes?|mins?)"
+_NUMBER = r"\d+(?:[.,]\d+)?"
+_SECONDS = r"(?:milliseconds?|ms|seconds?|secs?|s)"
+# "8 s", "8-second", "between 8 and 10 seconds" (the middle); words and minutes are seconds by then (numbers.py).
 _DURATION = re.compile(
-    rf"""\b(?:
-        (?P<half>half\ an?|quarter\ of\ an?|three\ quarters\ of\ an?)[ -](?P<half_unit>second|minute)
-      | (?P<n1>{_NUMBER})\ (?P<unit1>second|minute)\ and\ a\ (?P<part1>half|quarter)
-      | (?P<n4>{_DIGITS})\ ?(?P<unit4>s|ms|min|m)
-      | (?P<n2>{_NUMBER})(?:\ and\ a\ (?P<part2>half|quarter))?[ -]?(?P<unit2>{_UNIT})
-        (?:\ (?:and\ )?(?P<n3>{_NUMBER})[ -]?(?:seconds?|secs?|s))?
-    )(?![\w-]*\w)""",
-    re.VERBOSE | re.IGNORECASE,
+    rf"(?:\b(?:(?:some(?:where|thing) )?between )?(?P<least>(?<![\d.,:]){_NUMBER}) ?(?:and|to|or|-|–) ?)?"
+    rf"(?<![\d.,:])(?<!\d-)\b(?P<n>{_NUMBER})[ -]?(?P<unit>{_SECONDS})(?![\w-]*\w)",
+    re.IGNORECASE,
 )
+# "length: 20"
+_LENGTH_SAID = re.compile(rf",?\s*\b(?:length|duration|laenge|long)\s*(?:of|is|=|:)\s*(?P<n>{_NUMBER})\b(?!\s*\w)", re.IGNORECASE)
 # "every two seconds" and "in ten minutes" tell what is heard, not how long the sound is.
 _CONTENT_BEFORE = re.compile(r"\b(?:every|each|per|within|in|after|once|since|until|before|past|at)\s*$", re.IGNORECASE)
 _CONTENT_AFTER = re.compile(
@@ -83,7 +53,14 @@ _SPEAK = (
     r"yell(?:s|ing)?|tell(?:s|ing)?|voice(?:\s?over)?|utter|text[ -]to[ -]speech|tts|words?|sentence|phrase"
     r"|line|greeting)"
 )
-_TRANSCRIPT_QUOTED = re.compile(rf"\b{_SPEAK}\b[^{QUOTES}'‘’.!?]{{0,40}}{_QUOTED}", re.IGNORECASE)
+_TRANSCRIPT_QUOTED = re.compile(rf"\b{_SPEAK}\b[^{QUOTES}'‘’.!?]{{0,80}}{_QUOTED}", re.IGNORECASE)
+# "“Mind the gap” as a station announcement"
+_TRANSCRIPT_FIRST = re.compile(
+    rf"^[^{QUOTES}'‘’]{{0,30}}{_QUOTED}(?=\W*(?:as|in|by|from|spoken|said|read|whispered|shouted"
+    rf"|sung)\b[^.!?]*\b(?:announcement|voice|accent|speaker"
+    r"|spoken|said|read|whisper\w*|shout\w*|narrator|announcer|robot|woman|man|girl|boy|child|tone|out loud|aloud)\b)",
+    re.IGNORECASE,
+)
 _POLITE = (
     r"(?:(?:please|hey|hi|hello|ok(?:ay)?|so|well|now|and|then|just|can you|could you|would you|will you|i want you to|"
     r"i'd like you to|i would like you to|let (?:a|the) (?:voice|speaker|narrator|robot))[ ,]+)*"
@@ -95,10 +72,11 @@ _TRANSCRIPT_BARE = (
         r"|out(?:\s+loud)?))?)?\s*:\s*(?P<q1>.+)$",
         re.I | re.S,
     ),
+    # "have a grumpy old man say: …"
     re.compile(
-        rf"^{_POLITE}(?:read|say|speak|announce|narrate|recite|whisper|pronounce|voice)\b(?!\s+(?:something"
-        rf"|anything)\b)[^:{QUOTES}]{{0,40}}:"
-        r"\s*(?P<q1>.+)$",
+        rf"^[^:.!?{QUOTES}]{{0,60}}\b(?:read|says?|saying|speak|announc(?:e|es|ing)|narrate|recite|whisper(?:s|ing)?|pronounce"
+        rf"|voice|shout)\b"
+        rf"(?!\s+(?:something|anything)\b)[^:{QUOTES}]{{0,40}}:\s*(?P<q1>.+)$",
         re.I | re.S,
     ),
     re.compile(
@@ -136,13 +114,14 @@ _GUIDANCE = re.compile(
 )
 _NEGATIVE = re.compile(
     r"[,;(]?\s*\b(?:but\s+|and\s+|with\s+|please\s+)*(?:"
-    r"without(?:\s+any)?|with\s+no|excluding|minus|leav(?:e|ing)\s+out|avoid(?:ing)?|free\s+of|"
+    r"without(?:\s+any)?|with\s+no|excluding|except(?:\s+for)?|minus|but\s+nobody(?:'s|\s+is)?|leav(?:e|ing)\s+out"
+    r"|avoid(?:ing)?|free\s+of|"
     r"(?:(?:i\s+)?(?:do\s+not|don't|dont)\s+(?:want|include|add)(?:\s+any)?)|there\s+should\s+be\s+no|"
     r"(?:remove|drop|lose|scrap|ditch|kill|delete|mute|take\s+(?:away|out)|cut(?=\s+the\s+\w+\b(?!\s+(?:to|in|by))(?:\s*$|\s+please|[.,!]))|(?:get|getting)\s+rid\s+of)|"
     r"(?<=[,;]\s)(?:no|not(?:\s+any)?)|(?<=but\s)(?:no|not(?:\s+any)?)|(?<=and\s)no|(?<=\.\s)no)"
     r"(?!\s+(?:longer|more|less|problem|idea|thanks|one|doubt|need|further)\b)\s+(?P<what>[^,;.!?()]+?)"
-    r"\s*(?=$|[,;.!?()]|\b(?:and\s+(?:make|please|then|with|(?:a\s+(?:bit|little)|much|slightly)\s+\w+er"
-    r"|slower|faster|louder|quieter|longer|shorter|calmer)|please|for\s+\d|but|in\s+it|this\s+time|at\s+all"
+    r"\s*(?=$|[,;.!?()]|\b(?:(?:and|or)\s+(?:make|please|then|with|no|without)\b|and\s+(?:(?:a\s+(?:bit|little)|much|slightly)\s+\w+er"
+    r"|slower|faster|louder|quieter|longer|shorter|calmer)\b|please|for\s+\d|but|in\s+it|this\s+time|at\s+all"
     r"|in\s+the\s+background)\b)",
     re.I,
 )
@@ -205,21 +184,6 @@ class Parsed:
     had_address: bool = False
 
 
-def number(word: str) -> float:
-    """The value of "12", "2.5", "2,5", "seven", "a", "twenty-five".
-
-    >>> number("twenty-five"), number("2,5"), number("a")
-    (25.0, 2.5, 1.0)
-    """
-    word = word.lower().strip()
-    if word[0].isdigit():
-        return float(word.replace(",", "."))
-    if word in _SMALL:
-        return float(_SMALL[word])
-    tens, _, ones = word.replace("-", " ").partition(" ")
-    return float(_TENS[tens] + (_SMALL[ones] if ones else 0))
-
-
 def parse(text: str, backends: Sequence[str] = ()) -> Parsed:
     """Take a turn's text apart. ``backends`` are the names that "with NAME" may mean.
 
@@ -228,13 +192,14 @@ def parse(text: str, backends: Sequence[str] = ()) -> Parsed:
     ('rain', 30.0, 'birds', 7)
     """
     whole = " ".join(re.sub(r"(?<!\w)[:;]-?[)(DP](?!\w)", " ", text.replace("\x00", " ")).split())
+    whole = with_names(whole, backends)
     rest = without_addresses(whole)
     had_address = rest != whole
     rest, transcript = _transcript(rest)
-    rest = plainly(rest)
+    whole, rest = digits(whole, "en"), plainly(digits(rest, "en"))
     rest, seed = _take(rest, _SEED, int)
-    rest, guidance = _take(rest, _GUIDANCE, lambda n: float(n.replace(",", ".")))
-    rest, steps = _take(rest, _STEPS, lambda n: int(number(n)))
+    rest, guidance = _take(rest, _GUIDANCE, number)
+    rest, steps = _take(rest, _STEPS, lambda n: int(n))
     rest, backend = _backend(rest, backends)
     rest, seconds, extra = duration(rest)
     rest, negative = _negatives(rest)
@@ -256,15 +221,20 @@ def subject(rest: str) -> str:
 
 def duration(text: str) -> tuple[str, float | None, float]:
     """The text without its length, the length in seconds (None: not said), and seconds to add ("2 s longer")."""
+    said = _LENGTH_SAID.search(text)
+    if said:
+        return f"{text[: said.start()]} {text[said.end() :]}", number(said["n"]), 0.0
     for match in _DURATION.finditer(text):
         before, after = text[: match.start()], text[match.end() :]
         if _CONTENT_BEFORE.search(before) or _CONTENT_AFTER.match(after):
             continue
-        value = _seconds(match)
+        value = number(match["n"]) / (1000 if match["unit"].lower().startswith("m") else 1)
         more = _MORE.match(after)
         if more:
             sign = -1.0 if more[0].strip().lower() in ("shorter", "less") else 1.0
             return f"{before} {after[more.end() :]}", None, sign * value
+        if match["least"]:
+            value = (value + number(match["least"])) / 2
         before = _DURATION_FRAME_BEFORE.sub(" ", before)
         before = re.sub(r"\b(?:a|an)\s*$", " ", before)
         after = after[_DURATION_FRAME_AFTER.match(after).end() :]  # type: ignore[union-attr]
@@ -272,21 +242,17 @@ def duration(text: str) -> tuple[str, float | None, float]:
     return text, None, 0.0
 
 
-def _seconds(match: re.Match[str]) -> float:
-    parts = {"half": 0.5, "quarter": 0.25, "three": 0.75}
-    if match["half"]:
-        unit = 60.0 if match["half_unit"].lower() == "minute" else 1.0
-        return parts[match["half"].split()[0].lower()] * unit
-    first = match["n1"] or match["n2"] or match["n4"]
-    name = (match["unit1"] or match["unit2"] or match["unit4"]).lower()
-    unit = 60.0 if name == "m" or name.startswith("min") else 0.001 if name.startswith(("ms", "mil")) else 1.0
-    part = match["part1"] or match["part2"]
-    value = (number(first) + (parts[part.lower()] if part else 0.0)) * unit
-    return value + (number(match["n3"]) if match["n3"] else 0.0)
+def number(text: str) -> float:
+    """The value of "12", "2.5", "2,5".
+
+    >>> number("2,5")
+    2.5
+    """
+    return float(text.replace(",", "."))
 
 
 def _transcript(text: str) -> tuple[str, str | None]:
-    for pattern in (_TRANSCRIPT_QUOTED, *_TRANSCRIPT_BARE):
+    for pattern in (_TRANSCRIPT_QUOTED, _TRANSCRIPT_FIRST, *_TRANSCRIPT_BARE):
         match = pattern.search(text)
         if match:
             group = "q1" if match["q1"] else "q2"
@@ -306,26 +272,73 @@ def _take(text: str, pattern: re.Pattern[str], read: Callable[[str], T]) -> tupl
     return f"{text[: match.start()]} {text[match.end() :]}", read(value)
 
 
+_LEADS = frozenset("with using use via by through on ask let from try and vs versus against compare or than have".split())  # noqa: SIM905
+
+
+def with_names(text: str, names: Sequence[str]) -> str:
+    """``text`` with the names of systems as they are written here: "AudioLDM 2", "stable audio open", "audoldm2".
+
+    A slip of one letter is forgiven in names of six letters and more, and in shorter ones behind "with", "by" and the like.
+
+    >>> with_names("With AudioLDM 2: a harp, then by nnano", ("nano", "audioldm2"))
+    'With audioldm2: a harp, then by nano'
+    """
+    known = {re.sub(r"[-_ .]", "", name): name for name in names}
+    pieces = list(re.finditer(r"[^\W_]+", text))
+    out, at, k = [], 0, 0
+    while k < len(pieces):
+        for size in range(min(4, len(pieces) - k), 0, -1):
+            first, last = pieces[k].start(), pieces[k + size - 1].end()
+            between = [text[a.end() : b.start()] for a, b in pairwise(pieces[k : k + size])]
+            said = "".join(piece[0].lower() for piece in pieces[k : k + size])
+            if any(gap not in ("-", "_", " ", "") for gap in between):
+                continue
+            led = k > 0 and pieces[k - 1][0].lower() in _LEADS
+            name = known.get(said) if size == 1 or len(said) >= 6 else None
+            if name is None and len(said) >= (4 if led else 6) and size <= 2 and not (led and said in _ENGLISH_LIKE):
+                close = [own for own in known if _one_slip(said, own)]
+                name = known[close[0]] if len(close) == 1 else None
+            if name is not None:
+                out += [text[at:first], name]
+                at, k = last, k + size
+                break
+        else:
+            k += 1
+    return "".join([*out, text[at:]])
+
+
+_ENGLISH_LIKE = frozenset({"piano"})
+
+
+def _one_slip(said: str, name: str) -> bool:
+    """Whether one letter too many, too few, wrong or swapped with its neighbour is all that parts them; digits must agree."""
+    if abs(len(said) - len(name)) > 1 or re.sub(r"\D", "", said) != re.sub(r"\D", "", name):
+        return False
+    k = next((k for k, (a, b) in enumerate(zip(said, name, strict=False)) if a != b), min(len(said), len(name)))
+    a, b = said[k:], name[k:]
+    return a != b and (a[1:] == b[1:] or a[1:] == b or a == b[1:] or (a[:2] == b[1::-1] and a[2:] == b[2:]))
+
+
 def _backend(text: str, names: Sequence[str]) -> tuple[str, str | None]:
-    spelled = sorted(names, key=len, reverse=True)
-    for name in spelled:
-        loose = r"[ -]?".join(re.escape(part) for part in re.split(r"[-_ ]", name))
-        verb = rf"{_MADE}?(?:with|using|use|via|by|through|on|ask|let|from|try)\s+(?:the\s+)?"
-        order = rf"|\b(?:have|let|ask|make|get)\s+{loose}\s+(?:to\s+)?(?:do|make|create|generate|produce|play|render)\b"
-        lone = order + rf"|^\W*{loose}\s*:" + (rf"|\b{loose}\b" if re.search(r"\d", name) else "")
-        named = rf"[,;(]?\s*\b{verb}(?:backend\s+|model\s+)?{loose}\b(?:\s+(?:backend|model|system))?\)?[:,]?"
-        match = re.search(rf"{named}|\bbackend\s*[:=]?\s*{loose}\b{lone}", text, re.I)
+    for name in sorted(names, key=len, reverse=True):
+        own = rf"(?<![\w-]){re.escape(name)}(?![\w-])"
+        verb = rf"{_MADE}?(?:with|using|use|via|by|through|on|ask|let|from|try)\s+(?:the\s+)?(?:backend\s+|model\s+)?"
+        named = rf"[,;(]?\s*\b{verb}{own}(?:\s+(?:backend|model|system))?\)?[:,]?|\bbackend\s*[:=]?\s*{own}"
+        order = rf"\b(?:have|let|ask|make|get)\s+{own}\s+(?:to\s+)?(?:do|make|create|generate|produce|play|render)\b"
+        lone = rf"^\W*{own}\s*(?:,\s*please)?\s*[:,]" + (rf"|{own}" if re.search(r"[\d-]", name) else "")
+        match = re.search(rf"{named}|{order}|{lone}", text, re.I)
         if match:
-            return f"{text[: match.start()]} {text[match.end() :]}", name
+            after = re.sub(r"^\W*(?:for|to)\s+", "", text[match.end() :]) if not match.start() else text[match.end() :]
+            return f"{text[: match.start()]} {after}", name
     other = re.search(
         r"[,;(]?\s*\b(?:with|using|use|via)\s+(?:the\s+)?(?:backend\s+(\S+)|([\w.-]+)\s+(?:backend|model)"
-        r"|(?=[a-z])([\w-]*\d)(?=\s*:))\b"
+        r"|(?=[a-z])([\w-]*\d)(?=\s*:)|(tango)(?=\s*(?:[,.;]|$)))\b"
         r"\)?[:,]?",
         text,
         re.I,
     )
     if other:
-        name = (other[1] or other[2] or other[3]).strip(".,:;").lower()
+        name = (other[1] or other[2] or other[3] or other[4]).strip(".,:;").lower()
         if name not in _NO_NAMES:
             return f"{text[: other.start()]} {text[other.end() :]}", name
     return text, None
@@ -350,7 +363,12 @@ def _negatives(text: str) -> tuple[str, str]:
         rf"\b(?:take|leave)\s+({_ARTICLE_WORD}[\w -]+?)\s+out\b(?:\s+of\s+(?:it|that|the\s+\w+))?", r"without \1", opened, flags=re.I
     )
     rest = _NEGATIVE.sub(note, opened)
-    return (rest, ", ".join(found)) if found else (text, "")
+    if not found:
+        return text, ""
+    # "no seagulls, everybody uses seagulls": what is said of them besides goes, too
+    named = [re.escape(word.removesuffix("s")) for each in found for word in re.findall(r"[^\W\d_]{4,}", each)]
+    again = rf"[,;.]\s*[^,;.]*\b(?:{'|'.join(named)})(?:s|es)?\b[^,;.]*" if named else r"(?!)"
+    return re.sub(again, " ", rest, flags=re.I), ", ".join(found)
 
 
 def _tidy(text: str) -> str:

@@ -72,7 +72,8 @@ _DIGITS = {
     for word in row.split()
 }
 _NOUN = (
-    r"(?:one|sound|version|take|try|clip|recording|variant|variation|klang|geräusch|fassung|aufnahme|son|versi[oó]n|sonido|prise|toma)"
+    r"(?:one|sound|version|take|try|clip|recording|variant|variation|klang|geräusch|fassung|aufnahme|son|versi[oó]n|sonido"
+    r"|prise|toma)"
 )
 _THE = r"(?:the|der|die|das|den|dem|zum|zur|le|la|l['’]|au|el|al|lo|my|your|our)"
 _BACK = re.compile(
@@ -85,7 +86,8 @@ _BACK = re.compile(
 )
 # Beside "back to the first" these leave nothing to do but to go there.
 _SAYS = re.compile(
-    r"(?<![^\W\d_])(?!(?:please|ok|okay|now|again|and|then|no|yes|hm+|well|the|it|that|was|is|good|great|nice|fine|perfect|cool|lovely|better|i|liked|prefer|like|best|bitte|wieder|und|nein|"
+    r"(?<![^\W\d_])(?!(?:please|ok|okay|now|again|and|then|no|yes|hm+|well|the|it|that|was|is|good|great|nice|fine|perfect|cool|lovely"
+    r"|better|i|liked|prefer|like|best|bitte|wieder|und|nein|"
     r"s['’]il|te|vous|pla[iî]t|por|favor|so|let|us|lets|let's|me|want|version|sound|one|der|die|das|le|la|el|ersten|au|al|zum|zur)\b)"
     r"[^\W\d_]{2,}",
     re.I,
@@ -177,7 +179,7 @@ def _other(_: re.Match[str], versions: Versions) -> tuple[Version, ...]:
 
 
 def _extreme(match: re.Match[str], versions: Versions) -> tuple[Version, ...]:
-    superlative = match["more"].lower().endswith("est")
+    superlative = not match["more"].lower().endswith("er")
     row = _scope(versions) if superlative or len(versions.latest) > 1 else _pair(versions)
     lengths = sorted(v.sound.seconds for v in row)
     if len(lengths) < 2:
@@ -224,7 +226,7 @@ _RULES: tuple[tuple[re.Pattern[str], Asked, _Find], ...] = (
         _undone,
         r"\bundo\b(?: (?:it|that))?(?: (?:twice|(?:the )?last (?:two|three|\d)))?",
         r"\btake (?:it|that) back\b|\brevert(?: it| that)?\W*$|^\W*(?:please )?(?:go |step )?back\W*$",
-        r"\b(?:one|a) step back\b|\bgo back (?:one|two|three|a step|\d)\b(?: steps?)?|\bas it was(?: before)?\b",
+        r"\b(?:one|a) step back\b|\bgo (?:back )?(?:one|two|three|a step|\d)\b(?: steps?)?(?: back)?(?!\w)|\bas it was(?: before)?\b",
         r"\brückgängig\b|^\W*zurück\W*$|\bannule[rz]?\b|\bdéfaire\b|\bdesha(?:z|cer)(?:lo)?\b|撤销|撤回",
         asked="undo",
     ),
@@ -244,6 +246,7 @@ _RULES: tuple[tuple[re.Pattern[str], Asked, _Find], ...] = (
     _rule(_letter, r"\b(?:version|option|take|sound|clip)\s+(?P<letter>[a-e])\b"),
     _rule(_ordinal_from_end, rf"\b{_THE}\s*(?P<ordinal>{_ANY})(?:[ -](?:to |from )?last\b|\s+from the end\b)"),
     _rule(_ordinal, rf"\b{_THE}\s*(?:very\s+)?(?P<ordinal>{_ANY}){_ENDS}"),
+    _rule(_ordinal, rf"(?<![\w-] )(?<![\w-])(?P<ordinal>{_ANY})\s+(?:take|version|try|one)\b"),
     _rule(_ordinal, r"(?P<ordinal>第[一二三四五两1-5])(?:个|版|段)"),
     _rule(
         _middle,
@@ -253,20 +256,22 @@ _RULES: tuple[tuple[re.Pattern[str], Asked, _Find], ...] = (
     _rule(
         _previous,
         rf"\b{_THE}\s*{_NOUN} before(?: that| this| it)?\b",
-        rf"\b{_THE}\s*(?:previous|preceding|vorige[nrsm]?|vorherige[nrsm]?|précédente?|anterior){_ENDS}|上一个|前一个",
+        rf"\b{_THE}\s*(?:previous|preceding|earlier|vorige[nrsm]?|vorherige[nrsm]?|précédente?|anterior){_ENDS}|上一个|前一个",
     ),
     _rule(_other, rf"\b{_THE}\s*(?:other|andere[nrsm]?|autre|otr[oa]){_ENDS}|另一个"),
+    _rule(lambda _, versions: versions.made[:1], rf"\b{_THE}\s*one from the (?:very )?(?:beginning|start)\b"),
     _rule(_original, rf"\b{_THE}\s*(?:original(?:e|en|es)?|ursprüngliche[nrsm]?){_ENDS}|原来的|最初的"),
     _rule(
         _newest,
         rf"\b{_THE}\s*(?:last|latest|newest|most recent|letzte[nrsm]?|neueste[nrsm]?|dernière?|dernier|último|última){_ENDS}",
         r"最后(?:一个|那个)|最新的",
     ),
-    _rule(_extreme, rf"\b{_THE}\s*(?P<more>longer|longest|shorter|shortest)\s+{_NOUN}\b"),
+    _rule(_extreme, rf"\b{_THE}\s*(?P<more>longer|longest|shorter|shortest|long|short)\s+{_NOUN}\b"),
     _rule(_seeded, rf"\b{_THE}\s*(?:{_NOUN}|ones?)\s+with\s+seed\s+(?P<seed>\d+)\b"),
     _rule(
         _worded,
-        rf"\b{_THE}\s*(?:one|version|take|variant|fassung|versión)\s+(?:with|of|by|from|about|mit|avec|con)\s+(?P<words>[^,.;:!?]{{2,60}})",
+        rf"\b{_THE}\s*(?:one|version|take|variant|fassung|versión)\s+(?:with|of|by|from|about|mit|avec"
+        rf"|con)\s+(?P<words>[^,.;:!?]{{2,60}})",
     ),
     _rule(_worded, rf"\b{_THE}\s*(?P<words>[\w'-]+(?: [\w'-]+){{0,3}}?)\s+{_NOUN}\b(?!\s+of\b)"),
     _rule(_worded, r"\b(?:back to|restore|branch (?:off )?from|return to)\s+(?:the |my )?(?P<words>[^,.;:!?]{2,60})"),

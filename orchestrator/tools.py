@@ -258,7 +258,12 @@ class _Workshop:
         if asked.kind == "restore":
             return _restored(parent)
         request = self._edit(asked, source, parent)
-        made = self.generate(asked.backend, request, **_watched(runtime))
+        try:
+            made = self.generate(asked.backend, request, **_watched(runtime))
+        except UnsupportedRequest:  # a system that cannot edit can still make it anew
+            if asked.kind not in ("style", "remove") or not request.prompt:
+                raise
+            made = self.generate(asked.backend, request.model_copy(update={"edit": None}), **_watched(runtime))
         return made_line(made), _artifact("edit_audio", asked.backend, made, parent or source)
 
     def _edit(self, asked: contract.edit_audio, source: MediaRef, parent: Sound | None) -> GenerationRequest:

@@ -139,6 +139,21 @@ def test_a_change_keeps_all_else_of_the_sound(say: str, changes: dict[str, Any])
     assert call(say, *history) == {"tool": "generate_audio", **expected}
 
 
+@pytest.mark.parametrize(
+    ("say", "kind", "changes"),
+    [
+        ("without the wind", "remove", {"prompt": "a dog barking", "negative_prompt": "birds, wind"}),
+        ("softer please", "style", {"prompt": "a dog barking in the wind, softer"}),
+    ],
+)
+def test_where_only_the_manner_changes_the_sound_itself_is_edited(say: str, kind: str, changes: dict[str, Any]) -> None:
+    history = after("a dog barking in the wind", seed=4, negative_prompt="birds")
+    (found,) = rules().invoke([*history, *messages({"say": say})], tools=schemas()).tool_calls
+    source = history[2].artifact["generated"]["media"]["id"]  # type: ignore[attr-defined]
+    expected = {"prompt": "a dog barking in the wind", "seed": 4, "negative_prompt": "birds"} | changes
+    assert found["name"] == "edit_audio" and found["args"] == {"source": source, "kind": kind, **expected}
+
+
 def test_several_takes_are_several_calls_with_seeds_of_their_own() -> None:
     found = answer("make three versions of a creaking gate").tool_calls
     assert [c["args"]["seed"] for c in found] == [0, 1, 2]
