@@ -18,11 +18,12 @@ import numpy as np
 from media.audio import Audio
 from media.mel import MelSpec, log_mel
 
-RULES = 4  # counts up with every change of what a prompt becomes: a fingerprint names it
+RULES = 5  # counts up with every change of what a prompt becomes: a fingerprint names it
 CURVE_RATE = 100  # points of a loudness curve a second
 MOST_LAYERS = 4  # what says more is left to the network in one piece
 WHOLE = 5.12  # seconds: shorter layers are cut out of a sound of this length
 FADE = 0.06  # seconds at the borders between one sound and the next
+APART, APART_SHARE, ENTRY = 0.8, 0.16, 0.2  # seconds between the beginnings of sounds at once, at most that share of them; their fades
 LEVEL_DB = -20.0  # of the louder half of every layer where there are several
 FAR_HZ, FAR_DB, FAR_PEAK, NEAR_PEAK = 1000.0, -12.0, 0.15, 0.95
 SALIENT_DB, GLIMPSE_DB, MOST_GAIN_DB = 30.0, 3.0, 10.0  # what belongs to a sound, how far it must stand out, how far it may be moved
@@ -100,6 +101,11 @@ def plan(
     [('a dog barks', 0.0, 3.0), ('rain', 3.0, 3.0)]
     >>> plan("two knocks on the door", 5.0)[0].curve.nonzero()[0][[0, -1]] / CURVE_RATE
     array([0.4 , 1.29])
+
+    Sounds at once begin and end apart, for ears part best what does not begin together (Bregman 1990, Auditory Scene Analysis, 3.1):
+
+    >>> [(l.start, l.seconds) for l in plan("a dog barks while it rains", 5.0, lambda words: words.split(" while "))]
+    [(0.0, 4.2), (0.8, 4.2)]
     """
     segments = [
         part for piece in AFTER.split(prompt) if (part := re.sub(r"^\W*(?:first|and)?\W+|(?:,? and)?[\s,.]*$", "", " " + piece))
@@ -109,14 +115,21 @@ def plan(
         if SILENT.match(segment):
             continue
         span = seconds / len(segments)
-        for words in [segment] if MUSIC.search(segment) and len(segments) == 1 and not _strongly(segment, sounds) else sounds(segment):
-            layers.append(Layer(words, number * span, span, max(span, min(seconds, WHOLE))))
+        whole = MUSIC.search(segment) and len(segments) == 1 and not _strongly(segment, sounds)
+        made = max(span, min(seconds, WHOLE))
+        layers += _apart([Layer(w, number * span, span, made, curve_of(w, made)) for w in ([segment] if whole else sounds(segment))])
     same = len(segments) > 1 and not differ([segment for segment in segments if not SILENT.match(segment)] or segments)
     if not layers or len(layers) > MOST_LAYERS or len(layers) == len(segments) == 1 or (same and len(layers) > 1):
-        layers = [Layer(prompt, 0.0, seconds, seconds)]
+        layers = [Layer(prompt, 0.0, seconds, seconds, curve_of(prompt, seconds))]
+    return [replace(layer, words=unplaced(layer.words), where=where_of(layer.words)) for layer in layers]
+
+
+def _apart(layers: list[Layer]) -> list[Layer]:
+    """Layers of one stretch, one after another entering and leaving; what the words themselves put in time stays where it is."""
+    lag = min(APART, APART_SHARE * layers[0].seconds) if len(layers) > 1 else 0.0
     return [
-        replace(layer, words=unplaced(layer.words), curve=curve_of(layer.words, layer.made), where=where_of(layer.words))
-        for layer in layers
+        layer if layer.curve is not None else replace(layer, start=layer.start + lag * share, seconds=layer.seconds - lag)
+        for layer, share in zip(layers, np.linspace(0, 1, len(layers)).tolist(), strict=True)
     ]
 
 
@@ -257,17 +270,32 @@ def arranged(layers: Sequence[Layer], made: Sequence[Audio], seconds: float) -> 
         (start := round(layer.start * rate), min(round((layer.start + layer.seconds) * rate), len(whole)) - start) for layer in layers
     ]
     pieces = [levelled(_loudest(sound.samples[0], size, rate)) for sound, (_, size) in zip(made, spans, strict=True)]
-    for span in dict.fromkeys(spans):
-        together = [number for number, other in enumerate(spans) if other == span]
-        for number, gain_db in zip(together, balance_db([pieces[number] for number in together], rate), strict=True):
+    for together in _at_once(spans):
+        first = min(spans[number][0] for number in together)
+        heard = np.zeros((len(together), max(sum(spans[number]) for number in together) - first), np.float32)
+        for row, number in zip(heard, together, strict=True):
+            row[spans[number][0] - first :][: len(pieces[number])] = pieces[number]
+        for number, gain_db in zip(together, balance_db(heard, rate), strict=True):
             pieces[number] = pieces[number] * np.float32(10 ** (gain_db / 20))
-    for layer, (start, _), piece in zip(layers, spans, pieces, strict=True):
+    for number, (layer, (start, _), piece) in enumerate(zip(layers, spans, pieces, strict=True)):
         if layer.where == "far":
             piece = distant(piece, rate) * np.float32(10 ** (FAR_DB / 20))
-        fades = _faded(len(piece), rate, rising=layer.start > 0, falling=layer.start + layer.seconds < seconds - 1e-6)
+        edge = ENTRY if any(number in together and len(together) > 1 for together in _at_once(spans)) else FADE
+        fades = _faded(len(piece), rate, edge, rising=layer.start > 0, falling=layer.start + layer.seconds < seconds - 1e-6)
         whole[start : start + len(piece)] += piece * fades
     peak = float(np.abs(whole).max(initial=0.0))
     return Audio((whole * np.float32(0.95 / peak) if peak > 0.95 else whole)[None], rate)
+
+
+def _at_once(spans: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Numbers of spans (start, size), grouped by what is heard at once: a span joins those before it that last beyond its beginning."""
+    groups: list[list[int]] = []
+    for number, (start, _) in enumerate(spans):
+        if groups and any(sum(spans[other]) > start + 1 for other in groups[-1]):
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return groups
 
 
 def levelled(samples: np.ndarray) -> np.ndarray:
@@ -318,8 +346,8 @@ def _loudest(samples: np.ndarray, size: int, rate: int) -> np.ndarray:
     return samples[at : at + size]
 
 
-def _faded(size: int, rate: int, rising: bool, falling: bool) -> np.ndarray:
-    gain, edge = np.ones(size, np.float32), min(round(FADE * rate), size)
+def _faded(size: int, rate: int, seconds: float, rising: bool, falling: bool) -> np.ndarray:
+    gain, edge = np.ones(size, np.float32), min(round(seconds * rate), size)
     slope = (np.arange(edge, dtype=np.float32) + 1) / (edge + 1)
     if rising:
         gain[:edge] *= slope

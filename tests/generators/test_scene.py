@@ -47,16 +47,24 @@ def test_the_examples_hold() -> None:
     ("prompt", "layers"),
     [
         ("a dog barks", [("a dog barks", 0, 6)]),
-        ("a dog barks while rain falls", [("a dog barks", 0, 6), ("rain falls", 0, 6)]),
+        ("a dog barks while rain falls", [("a dog barks", 0, 5.2), ("rain falls", 0.8, 5.2)]),
         ("rain; thunder", [("rain", 0, 3), ("thunder", 3, 3)]),
-        ("first a bell, and then a dog while it rains.", [("a bell", 0, 3), ("a dog", 3, 3), ("it rains", 3, 3)]),
+        ("first a bell, and then a dog while it rains.", [("a bell", 0, 3), ("a dog", 3, 2.52), ("it rains", 3.48, 2.52)]),
         ("one hammer blow, then silence", [("one hammer blow", 0, 3)]),
         ("now and then a bird sings", [("now and then a bird sings", 0, 6)]),
         ("a while b while c while d while e", [("a while b while c while d while e", 0, 6)]),  # more than can be told apart
     ],
 )
 def test_a_prompt_is_parted_into_what_is_heard_when(prompt: str, layers: list[tuple[str, float, float]]) -> None:
-    assert [(layer.words, layer.start, layer.seconds) for layer in plan(prompt, 6.0, split)] == layers
+    planned = plan(prompt, 6.0, split)
+    assert [layer.words for layer in planned] == [words for words, _, _ in layers]
+    assert np.allclose([(layer.start, layer.seconds) for layer in planned], [when for _, *when in layers])
+
+
+def test_what_the_words_put_in_time_keeps_its_time_beside_another_sound() -> None:
+    clock, rain = plan("a clock ticks at 120 bpm while rain falls", 5.0, split)
+    assert (clock.start, clock.seconds) == (0, 5) and (rain.start, rain.seconds) == pytest.approx((0.8, 4.2))
+    assert np.diff(starts(clock.curve)) == pytest.approx(0.5, abs=0.011)
 
 
 def test_instruments_of_one_piece_stay_together_and_music_beside_rain_does_not() -> None:
@@ -161,6 +169,21 @@ def test_sounds_at_once_are_heard_alike_whatever_their_levels() -> None:
     samples = both.samples[0]
     assert samples.shape == (81_920,) and np.abs(samples).max() <= 0.95
     assert power_at(samples, 300) == pytest.approx(0.5, abs=0.02) and power_at(samples, 2000) == pytest.approx(0.5, abs=0.02)
+
+
+def test_each_of_two_sounds_at_once_is_heard_alone_for_a_while_and_both_most_of_the_time() -> None:
+    samples = arranged(plan("low while high", 5.12, split), [tone(300), tone(2000)], 5.12).samples[0]
+    alone = round(0.8 * RATE)
+    assert power_at(samples[:alone], 300) > 0.98 and power_at(samples[-alone:], 2000) > 0.98
+    middle = samples[alone + RATE // 2 : -alone - RATE // 2]
+    assert power_at(middle, 300) == pytest.approx(power_at(middle, 2000), rel=0.3) and np.abs(np.diff(samples)).max() < 0.3
+
+
+def test_a_sound_that_enters_later_is_levelled_with_what_is_there_and_not_with_what_is_over() -> None:
+    layers = [Layer("x", 0, 2, 5.12), Layer("y", 2, 2, 5.12), Layer("z", 2.5, 1.5, 5.12)]
+    made = [tone(500, amplitude=0.9), tone(300, amplitude=0.9), tone(2000, amplitude=0.001)]
+    end = arranged(layers, made, 4.0).samples[0][3 * RATE :]
+    assert power_at(end, 300) == pytest.approx(0.5, abs=0.1) and power_at(end, 2000) == pytest.approx(0.5, abs=0.1)
 
 
 def test_sounds_one_after_another_change_in_the_middle() -> None:
