@@ -4,6 +4,7 @@ python -m tests.evaluation.throughput --theirs DIR [--torchaudio DIR] [--clips 2
 
 DIR holds a checkout of haoheliu/audioldm_eval, of which only ``datasets/load_mel.py`` is imported; both sides feed ``nano-clap``.
 Writes docs/measurements/metrics-throughput.json. Ratios are of processor time, children included: wall time is noise here.
+Their worker processes are started for each pass: with fewer than a hundred clips that is most of what is measured.
 """
 
 from __future__ import annotations
