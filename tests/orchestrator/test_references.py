@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
+from orchestrator.chat_model import english
+from orchestrator.contract import schemas
 from orchestrator.conversation import Versions
+from orchestrator.parsing import parse
 from orchestrator.references import meant
 from tests.orchestrator.routing import generated, ref
 
@@ -77,6 +82,78 @@ def test_a_sentence_means_these_sounds(text: str, numbers: list[int], asked: str
 )
 def test_of_several_takes_the_takes_are_counted(text: str, number: int) -> None:
     assert [v.number for v in meant(text, TAKES).versions] == [number]
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("das erste nochmal, aber länger", [1]),
+        ("zurück zum zweiten", [2]),
+        ("Version 2, langsamer", [2]),
+        ("mach das rückgängig", [2]),
+        ("das vorige, aber leiser", [2]),
+        ("die letzten beiden", [2, 3]),
+        ("vergleiche die beiden", [2, 3]),
+        ("das mit dem Regen", [3]),
+        ("den Regen bitte weiter weg", [3]),
+        ("der zweite war besser", [2]),
+        ("nimm doch wieder das erste", [1]),
+        ("das längste", [2]),
+        ("das mittlere", [2]),
+        ("le premier, mais plus long", [1]),
+        ("reviens au deuxième", [2]),
+        ("annule ça", [2]),
+        ("le précédent, plus doux", [2]),
+        ("les deux derniers", [2, 3]),
+        ("compare les deux", [2, 3]),
+        ("celui avec la pluie", [3]),
+        ("le tout premier", [1]),
+        ("je préfère le deuxième", [2]),
+        ("celui d'avant", [2]),
+        ("la version 2, plus lente", [2]),
+        ("celui du milieu", [2]),
+        ("el primero, pero más largo", [1]),
+        ("vuelve al segundo", [2]),
+        ("deshaz eso", [2]),
+        ("el anterior, más suave", [2]),
+        ("los dos últimos", [2, 3]),
+        ("compara los dos", [2, 3]),
+        ("el de la lluvia", [3]),
+        ("el del medio", [2]),
+        ("me gustaba más el primero", [1]),
+        ("la versión 2, más lenta", [2]),
+        ("第一个，长一点", [1]),
+        ("回到第二个", [2]),
+        ("撤销", [2]),
+        ("上一个，轻一点", [2]),
+        ("最后两个", [2, 3]),
+        ("比较这两个", [2, 3]),
+        ("下雨的那个", [3]),
+        ("我更喜欢第一个", [1]),
+        ("版本2，慢一点", [2]),
+        ("中间那个", [2]),
+        ("the earlier one, softer", [2]),
+        ("no, the one before that", [2]),
+        ("put the first one back", [1]),
+        ("I'd rather have the second", [2]),
+        ("the very first, but darker", [1]),
+        ("same as the first but darker", [1]),
+        ("number two again", [2]),
+        ("the rain again but slower", [3]),
+        ("both of them side by side", [2, 3]),
+        ("the newest one without birds", [3]),
+        ("second take please, slower", [2]),
+        ("undo the last change", [2]),
+        ("go two back", [1]),
+        ("the long one", [2]),
+        ("the one from the beginning", [1]),
+        ("not that one, the first", [1]),
+        ("ok the middle one then", [2]),
+    ],
+)
+def test_in_every_language_the_same_sound_is_meant(text: str, numbers: list[int]) -> None:
+    found = meant(parse(english(text), ("nano",)).rest, THREE)
+    assert [v.number for v in found.versions] == numbers
 
 
 def test_what_is_left_of_the_text_is_the_change() -> None:
@@ -159,23 +236,56 @@ class Reader:
         return said
 
 
+def conversation(seed: int) -> Iterator[tuple[Reader, str, list[int]]]:
+    """Ten turns: who reads, what is said, and which sounds are meant; between them sounds are made."""
+    reader = Reader(random.Random(seed))
+    reader.make(reader.draw.choice(THINGS))
+    for _ in range(10):
+        text, expected = reader.draw.choice(reader.sayings())
+        yield reader, text, expected
+        does = reader.draw.random()
+        if does < 0.35:
+            reader.make(reader.draw.choice(THINGS))
+        elif does < 0.7:
+            source = expected[0] if expected else reader.desk[-1]
+            reader.make(reader.made[source - 1]["prompt"] + ", calmer", source)
+        elif expected:
+            reader.go_to(expected[0])
+
+
 def test_twenty_random_conversations_are_read_as_a_careful_reader_reads_them() -> None:
     right, wrong = 0, []
     for seed in range(20):
-        reader = Reader(random.Random(seed))
-        reader.make(reader.draw.choice(THINGS))
-        for _ in range(10):
-            text, expected = reader.draw.choice(reader.sayings())
+        for reader, text, expected in conversation(seed):
             found = sorted(v.number for v in meant(text, Versions.read(reader.messages)).versions)
             right += found == expected
             if found != expected:
                 wrong.append((seed, text, expected, found))
-            does = reader.draw.random()
-            if does < 0.35:
-                reader.make(reader.draw.choice(THINGS))
-            elif does < 0.7:
-                source = expected[0] if expected else reader.desk[-1]
-                reader.make(reader.made[source - 1]["prompt"] + ", calmer", source)
-            elif expected:
-                reader.go_to(expected[0])
     assert right >= 0.95 * 200, wrong
+
+
+@pytest.mark.slow
+def test_the_default_model_takes_the_sounds_that_a_careful_reader_means() -> None:
+    from serving.app import build
+
+    model, wrong = build().chat_model, []
+    for seed in range(20):
+        for reader, text, expected in conversation(seed):
+            answer = model.invoke([*reader.messages, HumanMessage(text)], tools=schemas())
+            if not taken(answer, reader, expected):
+                wrong.append((seed, text, expected, answer.text, answer.tool_calls))
+    print(f"{200 - len(wrong)} of 200 references", wrong)
+    assert len(wrong) <= 0.05 * 200, wrong
+
+
+def taken(answer: AIMessage, reader: Reader, expected: list[int]) -> bool:
+    """Whether the call's sound, or the versions that the answer tells apart, are the expected ones."""
+    if not answer.tool_calls:
+        return sorted(int(n) for n in re.findall(r"version (\d+)", answer.text)) == expected
+    call = answer.tool_calls[0]
+    ids = [entry["message"].artifact["generated"]["media"]["id"] for entry in reader.made]
+    if call["name"] in ("generate_audio", "compare"):  # made anew from its words
+        fitting = [k for k, entry in enumerate(reader.made, 1) if str(call["args"].get("prompt", "")).startswith(entry["prompt"])]
+        return len(expected) == 1 and expected[0] in fitting
+    named = [call["args"]["source"]] if "source" in call["args"] else call["args"].get("media", [])
+    return [ids.index(i) + 1 for i in named] == expected
