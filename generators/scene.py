@@ -275,7 +275,7 @@ def arranged(layers: Sequence[Layer], made: Sequence[Audio], seconds: float) -> 
         heard = np.zeros((len(together), max(sum(spans[number]) for number in together) - first), np.float32)
         for row, number in zip(heard, together, strict=True):
             row[spans[number][0] - first :][: len(pieces[number])] = pieces[number]
-        for number, gain_db in zip(together, balance_db(heard, rate), strict=True):
+        for number, gain_db in zip(together, balance_db(list(heard), rate), strict=True):
             pieces[number] = pieces[number] * np.float32(10 ** (gain_db / 20))
     for number, (layer, (start, _), piece) in enumerate(zip(layers, spans, pieces, strict=True)):
         if layer.where == "far":
