@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from encoders.base import Condition
-from encoders.image import ImageLabeller
-from encoders.sights import audible
+from encoders.eye import shows
+from encoders.sights import LABELS, audible
 from encoders.signal_lm import Medium, SignalLM, load
 from encoders.text import pool
 from generators.base import GenerationRequest
@@ -22,7 +23,7 @@ from media.image import load_image
 from media.refs import MediaRef
 from media.video import sample_frames
 
-VERSION = 2  # raise it when the same weights start to give another sound
+VERSION = 3  # raise it when the same weights start to give another sound
 
 
 class SignalConditioner(NanoConditioner):
@@ -37,7 +38,6 @@ class SignalConditioner(NanoConditioner):
     def __init__(self, *args: Any, folder: Path, cache: Path | None, **fields: Any) -> None:
         super().__init__(*args, **fields)
         self._folder, self._unpacked = folder, cache
-        self._glance = ImageLabeller()  # of the labels that the signal model was trained on
         self.model: SignalLM | None = None
 
     def load(self) -> None:
@@ -81,4 +81,5 @@ class SignalConditioner(NanoConditioner):
             return "audio", self._labeller.encode([self._sound(ref)]).states[0, 0]
         path = self._store.path(ref)
         frames = [load_image(path)] if ref.kind == "image" else sample_frames(path, VIDEO_FRAMES)
-        return self.model.seen(audible(self._glance.probabilities(frames)))
+        seen = self._images.probabilities(frames) if any(map(shows, frames)) else np.zeros(LABELS)  # one colour and noise show nothing
+        return self.model.seen(audible(seen))

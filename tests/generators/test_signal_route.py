@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from encoders.signal_lm import SIGNAL, Medium, SignalLM, load
 from encoders.smollm import Llama
@@ -80,6 +81,12 @@ def test_a_picture_is_heard_through_the_signals_and_no_words(backend: AudioLDM2,
     states = routed.signals("", [routed.medium(cat)])
     assert torch.equal(known.text.states, routed.text_of(states).states)
     assert known.text.states.shape == (1, 32, 384) and known.loa.states.shape == (1, 8, 128)
+
+
+def test_a_picture_of_one_colour_says_nothing(backend: AudioLDM2, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), (200, 30, 30)).save(tmp_path / "red.png")
+    kind, vector = conditioner(backend).medium(backend.store.put_file(tmp_path / "red.png"))
+    assert kind == "image" and float(vector.norm()) == 0.0
 
 
 def test_swapped_hidden_states_carry_the_other_picture(backend: AudioLDM2, cat: MediaRef, rocket: MediaRef) -> None:
