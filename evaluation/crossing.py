@@ -99,13 +99,23 @@ class JointSpace:
 
 
 class BridgedNano(HubConditioner):
-    """nano's writer and U-Net behind the reader that the public checkpoints have; their two text encoders are its one."""
+    """nano's writer and U-Net behind the reader that the public checkpoints have; their two text encoders are its one.
+
+    A loudness curve is lent to the caption that has crossed as to any words, so that both ways are the same after the bridge.
+    """
 
     def __init__(self, backend: AudioLDM2, writer: Any, bridge: Bridge, space: JointSpace) -> None:
+        self._by_words = backend._conditioner
         self._sentences = SentenceEncoder(backend.config.text_length)
         super().__init__(
             backend.store, None, writer, text_length=backend.config.text_length, uncond_loa="zeros", bridge=(bridge, space)
         )
+
+    def one_sound(self, request: GenerationRequest) -> str | None:
+        assert self._reader is not None
+        inputs = [self._perceived(ref) for ref in request.media if ref.kind != "condition"]
+        words = request.prompt or (self._reader.read(inputs, None)[2] if inputs else "")
+        return self._by_words.one_sound(GenerationRequest(prompt=words, seconds=request.seconds)) if words else None
 
     def clap(self, words: str, model: Any = None) -> Condition:
         return Condition("clap", pool(self._sentences.tokens([words]))[:, None], torch.ones(1, 1, dtype=torch.bool))

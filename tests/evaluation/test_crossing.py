@@ -93,3 +93,4 @@ def test_nano_hears_what_crossed_and_reads_the_captions_nearest_to_it(tmp_path: 
     other = bridged.conditions(GenerationRequest(prompt="a church bell", seconds=1, steps=1)).loa.states
     near, far = (float(torch.cosine_similarity(known.loa.states.flatten(), x.flatten(), dim=0)) for x in (told, other))
     assert near > far + 0.05
+    assert bridged.one_sound(GenerationRequest(media=(ref,), seconds=1, steps=1)) == "cat"  # and so a cat's loudness curve
