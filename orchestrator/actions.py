@@ -48,7 +48,7 @@ _AS_A_FILE = re.compile(r"\b(?:as|into|to|in)\s+(?:an?\s+)?\.?(?:wav|flac|ogg|mp
 _TANGO = re.compile(
     r"(?P<led>\b(?:with|against|to|vs\.?|versus|and|between|or)\s+)tango(?=\s*(?:$|[.,;:!?]|\b(?:on|for|and|with|vs|versus"
     r"|against|or)\b))"
-    r"|\btango(?=\s+(?:vs|versus|against)\b)",
+    r"|\btango(?=\s+(?:vs|versus|against)\b)|(?<=, )tango(?= (?:music )?and [\w-]*\d)|(?<=\d, )tango\b|(?<=-[sml], )tango\b",
     re.I,
 )
 _COMPARE = re.compile(
@@ -98,7 +98,9 @@ _A_VIDEO = re.compile(
     re.I,
 )
 _KEEP = re.compile(
-    r"\b(?:keep|leav|retain|preserv|maintain|conserv)\w*\s+(?:the\s+|its\s+|all\s+|their\s+)*(?:original|own|dialogues?"
+    r"\b(?:keep|leav|retain|preserv|maintain|conserv)\w*\s+(?:the\s+|its\s+|all\s+|their\s+)*(?:original|own"
+    r"|my (?:own )?voices?|commentary|commentator|narration|narrator"
+    r"|voice-?overs?|singing|dialogues?"
     r"|dialogs?|speech|voices?"
     r"|existing|interviews?|camera|conversations?|what [\w' ]+? (?:says?|said|(?:is|are|was|were) saying)"
     r"|talking)\b(?![^,.;]*\b(?:out|off|away"
@@ -190,7 +192,8 @@ _STYLE = re.compile(
 _TURNED = re.compile(
     r"\b(?:turn|convert|transform|change|make|replace)\s+(?:it|this|that|(?:my|the|this)\s+[^,.;]+?)\s+(?:into|to|in|with"
     r"|as)\s+(?P<new>(?!(?:wav"
-    r"|flac|ogg|mp3)\b)[^,.;]+)|\b(?:make|let)\s+(?:it|this|that)\s+sound\s+(?:like\s+|as\s+)?(?P<like>[^,.;]+)",
+    r"|flac|ogg|mp3)\b)[^,.;]+)|\b(?:make|let)\s+(?:it|this|that)\s+sound\s+(?:like\s+|as\s+)?(?P<like>[^,.;]+)"
+    r"|\b(?:hear|have|want|like|play)\s+(?:it|this|that)\s+(?:as|like)\s+(?P<as>[^,.;]+)",
     re.I,
 )
 _VARY = re.compile(r"\b(?:an?|some|another)\s+(?:(\w+)\s+)?variation\b(?!s)|\bvary\s+(?:it|that|this)\b(?:\s+(\w+))?", re.I)
@@ -539,7 +542,9 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
         )
         return Act("edit_audio", (*common, ("kind", "remove"), ("negative_prompt", gone)))
     if heard and turned:
-        return Act("edit_audio", (*common, ("kind", "style"), ("prompt", (turned["new"] or turned["like"]).strip(" .!?"))))
+        return Act(
+            "edit_audio", (*common, ("kind", "style"), ("prompt", (turned["new"] or turned["like"] or turned["as"]).strip(" .!?")))
+        )
     if style and not heard:
         return Act("edit_audio", (*common, ("kind", "style"), ("prompt", style["style"].strip(" .!?"))))
     if (

@@ -45,7 +45,7 @@ class RulesOptions(BaseModel):
     backends: tuple[str, ...] = ()
     seconds: float = Field(default=5.0, gt=0)
     fallback: bool = False
-    max_takes: int = Field(default=4, ge=1)  # "three versions of it" in one turn
+    max_takes: int = Field(default=6, ge=1)  # "three versions of it" in one turn
 
 
 # How firm a rule is: read off the words themselves, told by a turn of speech, or the likeliest of what is left.
@@ -320,7 +320,8 @@ def decide(
         said = _only_made(said)
     found = act(said, attached, earlier, tools, which, asks_what, options.backends)
     if found is not None:
-        firm = found.args.get("kind") in ("extend", "restore") or (found.tool == "export_audio" and only_a_file(said.text))
+        recording = found.tool == "edit_audio" and any(ref.kind == "audio" for ref in attached)
+        firm = recording or found.args.get("kind") in ("extend", "restore") or (found.tool == "export_audio" and only_a_file(said.text))
         sure = CERTAIN if firm else SIGNED
         if found.about == "versions":
             return Say(found.asks, sure=CERTAIN)
@@ -697,7 +698,7 @@ def audio_call(arguments: dict[str, Any], said: Parsed, options: RulesOptions, s
 def _takes(text: str, most: int) -> int:
     match = _SEVERAL.search(text)
     said = (match[1] or match[2]) if match else ""
-    words = {"two": 2, "three": 3, "four": 4, "couple": 2, "pair": 2}
+    words = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "couple": 2, "pair": 2}
     return min(most, words.get(said.lower()) or int(said)) if match else 1
 
 
@@ -705,9 +706,9 @@ _KINDS = r"(?:versions|takes|variations|variants|alternates|alternatives|options
 _DIFFERENT = r"(?:different|distinct|separate|differing|alternative|various)"
 # "three takes of a dog" and "three different dogs" are three sounds; "two dogs" is one.
 _SEVERAL = re.compile(
-    rf"\b(?:an?\s+)?(two|three|four|couple|pair|2|3|4)\s+(?:of\s+)?(?:(?:{_DIFFERENT}|more|other|short"
+    rf"\b(?:an?\s+)?(two|three|four|five|six|couple|pair|[2-6])\s+(?:of\s+)?(?:(?:{_DIFFERENT}|more|other|short"
     rf"|quick)\s+)*{_KINDS}\b(?:\s+of\b)?"
-    rf"|\b(two|three|four|2|3|4)\s+{_DIFFERENT}\b",
+    rf"|\b(two|three|four|five|six|[2-6])\s+{_DIFFERENT}\b",
     re.I,
 )
 

@@ -234,7 +234,7 @@ def gloss(text: str, language: str) -> str:
     )
     if language == "zh":  # typed with an English keyboard
         text = re.sub(r"(?<=[\u3400-\u9fff])\s*([,.?!:;])|(?<![\d\w])([,.?!:;])(?=\s*[\u3400-\u9fff])", _full_width, text)
-    text = _each_denied(digits(fold(text), language), language)
+    text = _each_denied(digits(fold(text).replace("allererst", "erst"), language), language)
     for pattern, english in _phrases(language):
         text = pattern.sub(lambda m, english=english: _expanded(m, english, hold), text)  # type: ignore[misc]
     pieces = re.split(r"(\ue000\d+\ue001)", text)
@@ -370,11 +370,25 @@ def _spoken(text: str, language: str) -> str:
         whole = _QUOTED.fullmatch(words)
         return f'say "{whole[1]}"' if whole else f"read aloud: {words}"
     quoted = _QUOTED.search(text)
+    if quoted and spoken_by_itself(text[: quoted.start()], quoted[1]):
+        return f'say "{quoted[1]}"'
     if quoted and re.search(_SPEAK[language], fold(text[: quoted.start()] + " " + text[quoted.end() :])):
         rest = f"{text[: quoted.start()]} {text[quoted.end() :]}"
         rest = re.sub(_SPEAK[language], " ", fold(rest))
         return f'say "{quoted[1]}", {rest}'.rstrip(" ,.")
     return text
+
+
+def spoken_by_itself(before: str, quoted: str) -> bool:
+    """Whether what is quoted is a sentence that follows a colon: 'Cheerful man: "We are out."' wants it spoken."""
+    return (
+        bool(re.search(r"[:：]\s*$", before))
+        and bool(re.search(r"\w.*[.!?…。！？]$", quoted.strip()))
+        and not re.search(
+            r"\b(?:compar\w*|vergleich\w*|versus|vs|tango\w*|nano|musicgen\w*|audioldm\w*|titel|title|titre|titulo|file|datei|fichier|archivo)\b|比较|文件",
+            fold(before),
+        )
+    )
 
 
 _DENIED = {  # "neither wind nor birds": every one of them is said to be missing
@@ -423,6 +437,17 @@ _TAKES = {
     "quatre": "four",
     "dos": "two",
     "tres": "three",
+}
+_TAKES |= {
+    "funf": "five",
+    "cinq": "five",
+    "cinco": "five",
+    "sechs": "six",
+    "seis": "six",
+    "五": "five",
+    "六": "six",
+    "5": "five",
+    "6": "six",
 }
 _TAKES |= {"cuatro": "four", "两": "two", "三": "three", "四": "four", "2": "two", "3": "three", "4": "four"}
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from orchestrator.conversation import without_addresses
+from orchestrator.languages import spoken_by_itself
 from orchestrator.numbers import digits
 from orchestrator.wishes import asked, plainly
 
@@ -114,7 +115,7 @@ _GUIDANCE = re.compile(
 )
 _NEGATIVE = re.compile(
     r"[,;(]?\s*\b(?:but\s+|and\s+|with\s+|please\s+)*(?:"
-    r"without(?:\s+any)?|with\s+no|excluding|except(?:\s+for)?|minus|but\s+nobody(?:'s|\s+is)?|leav(?:e|ing)\s+out"
+    r"without(?:\s+any)?|nobody(?=\s+\w+ing)|no\s+one(?=\s+\w+ing)|with\s+no|excluding|except(?:\s+for)?|minus|but\s+nobody(?:'s|\s+is)?|leav(?:e|ing)\s+out"
     r"|avoid(?:ing)?|free\s+of|"
     r"(?:(?:i\s+)?(?:do\s+not|don't|dont)\s+(?:want|include|add)(?:\s+any)?)|there\s+should\s+be\s+no|"
     r"(?:remove|drop|lose|scrap|ditch|kill|delete|mute|take\s+(?:away|out)|cut(?=\s+the\s+\w+\b(?!\s+(?:to|in|by))(?:\s*$|\s+please|[.,!]))|(?:get|getting)\s+rid\s+of)|"
@@ -261,6 +262,9 @@ def _transcript(text: str) -> tuple[str, str | None]:
             rest = (text[:start].rstrip(f" '‘:{QUOTES}") + " " + text[end:].lstrip(f" '’.{QUOTES}")).strip()
             if words:
                 return rest, words
+    quoted = re.search(_QUOTED, text)
+    if quoted and quoted["q1"] and spoken_by_itself(text[: quoted.start()], quoted["q1"]):
+        return f"{text[: quoted.start()].rstrip(' :')} {text[quoted.end() :]}".strip(), quoted["q1"].strip()
     return text, None
 
 
