@@ -546,10 +546,16 @@ def _sound_or_words(
     if not content(wanted):
         return Say(ASK_PROMPT, "prompt")
     named_only = not earlier.sounds and not _TALK.search(said.rest) and len(content(wanted)) > 1  # "slow footsteps"
-    sure = SIGNED if (making or named_only) and not _VAGUE_WISH.search(wanted) else GUESS
+    sure = SIGNED if (making or named_only or _A_THING.match(said.rest)) and not _VAGUE_WISH.search(wanted) else GUESS
     return audio_call(arguments_of(said, wanted, (), options), said, options, sure)
 
 
+# "a fountain in a park" is another sound; "a bit calmer" is none
+_A_THING = re.compile(
+    r"an?\s+(?!(?:bit|little|lot|touch|tad|few|second|third|different|new|fresh|longer|shorter|louder|quieter|(?:more|less)|\w+er)\b)[\w-]{3,}"
+    r"(?!.*\b(?:instead|again|too|as well|it|that|this|one|version|take)\b)",
+    re.I,
+)
 # "something spooky": of that mood
 _MOOD = re.compile(
     r"(?:something|anything|some sounds?|a sound)(?: (?:that is|that sounds|really|very|kind of|a bit|rather|more|to be))* "
