@@ -18,6 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from encoders.image import LITE1, LITE2, EfficientNetLite, label_names, loaded, middle, named, opened, pixels
 from encoders.sights import LABELS, heard_as
 
+VERSION = 1  # raise it when the same picture comes to sound like something else; encoders/sights.txt counts
 SIZES = (LITE1, LITE2)
 LARGEST = 1024  # pixels of a side from which a picture is scaled down once, before it is looked at several times
 NOTHING = 0.15  # of the probability is spread over all labels where nothing is known: a kind of many labels gets no more for it

@@ -308,6 +308,7 @@ class AudioLDM2(Backend):
 
         import torch
 
+        from encoders import eye
         from generators import editing, signal_route, vocoding
 
         return {
@@ -316,6 +317,7 @@ class AudioLDM2(Backend):
             "threads": torch.get_num_threads(),
             "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")},
             **({"scenes": RULES} if self.config.scenes else {}),
+            **({"eye": eye.VERSION} if self.config.encoders == "nano" else {}),
             **({"signals": signal_route.VERSION} if self.options.route == "signal" else {}),
             "edits": editing.VERSION,
             **({"griffin_lim": vocoding.VERSION} if self.config.head == "griffin_lim" else {}),
