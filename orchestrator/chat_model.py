@@ -330,17 +330,9 @@ def decide(
         asks_to_open = _OPENING.search(said.rest) or intent != "generate" or share < 0.6
         if asks_to_open or not content(subject(said.rest)):
             return Say(NO_ADDRESS, "prompt", CERTAIN)
-    if not attached and earlier.sounds and (_HOW_LONG_IS_IT.search(said.rest) or _TASTE.search(said.rest)):
-        return Say(chat(said.rest, earlier, options), sure=CERTAIN)
-    if not attached and _FREE.search(said.rest) and (_ASKING.match(said.rest) or "?" in said.text or _ABLE_TO.match(said.rest)):
-        return Say(OWN_SOUNDS, sure=CERTAIN)
-    if not attached and _SURPRISE.search(said.rest) and not content(subject(_SURPRISE.sub(" ", said.rest))):
-        pick = SURPRISES[len(earlier.sounds) % len(SURPRISES)]
-        return replace(audio_call(arguments_of(said, pick, (), options), said, options), sure=CERTAIN)
-    several = listed(said.rest) if not attached else ()
-    if several:
-        calls = (("generate_audio", arguments_of(said, subject(thing), (), options)) for thing in several)
-        return Call(tuple(calls), sure=CERTAIN)
+    aside = None if attached else _aside(said, earlier, options)
+    if aside is not None:
+        return aside
     if not attached and (_DEEDS.search(said.rest) or _HOW_IT_WORKS.search(said.rest)):
         return Say(chat(said.rest, earlier, options), sure=SIGNED)
     if not attached and earlier.sounds and _ABOUT_US.search(said.rest) and (not asks_what or _WHAT_IT_IS.search(said.rest)):
@@ -349,6 +341,19 @@ def decide(
         told = describing(attached or referred(said.rest, earlier, any_medium=True))
         return replace(told, sure=SIGNED if _DESCRIBE.search(said.rest) else GUESS)
     return _sound_or_words(said, attached, earlier, intent, share, options, tools)
+
+
+def _aside(said: Parsed, earlier: Conversation, options: RulesOptions) -> Call | Say | None:
+    """What is asked between two sounds: a length, a taste, a licence; and wishes that leave the choice to us or list several."""
+    if earlier.sounds and (_HOW_LONG_IS_IT.search(said.rest) or _TASTE.search(said.rest)):
+        return Say(chat(said.rest, earlier, options), sure=CERTAIN)
+    if _FREE.search(said.rest) and (_ASKING.match(said.rest) or "?" in said.text or _ABLE_TO.match(said.rest)):
+        return Say(OWN_SOUNDS, sure=CERTAIN)
+    if _SURPRISE.search(said.rest) and not content(subject(_SURPRISE.sub(" ", said.rest))):
+        pick = SURPRISES[len(earlier.sounds) % len(SURPRISES)]
+        return replace(audio_call(arguments_of(said, pick, (), options), said, options), sure=CERTAIN)
+    calls = tuple(("generate_audio", arguments_of(said, subject(thing), (), options)) for thing in listed(said.rest))
+    return Call(calls, sure=CERTAIN) if calls else None
 
 
 _THEN_A_FILE = re.compile(r"(?:[,;]|\band|\bthen)\s+(?:then\s+)?(?:export|save|store|download|convert|normali[sz]e)\b.*$", re.I)
@@ -921,6 +926,8 @@ def _sound_sentence(sound: Sound) -> str:
         kinds = {m["kind"] for m in request.get("media", ())}
         what = f"a sound for your {kinds.pop() if len(kinds) == 1 else 'files'}"
     text = f"Here is {what}: {sound.seconds:.4g} s, made with {sound.backend} (seed {request['seed']})."
+    if sound.artifact.get("tool") == "edit_audio" and not request.get("edit"):
+        text += f" {sound.backend} cannot edit, so it was made anew."
     return f"{text} Careful: it came out silent; another seed may help." if guard.get("silent") else text
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from langchain_core.messages import AIMessage, ToolMessage
 
-from generators.base import CheckpointMissing, Generated, GenerationRequest
+from generators.base import CheckpointMissing, Generated, GenerationRequest, UnsupportedRequest
 from media.audio import Audio
 from media.refs import MediaRef
 from orchestrator import contract
 from orchestrator.conversation import Event, MediaReady
 from orchestrator.tools import Offers, Written, build_tools, change_between, verdict, without_words
-from tests.orchestrator.parts import RATE, House, colours, house, of_type
+from tests.orchestrator.parts import RATE, House, Tones, colours, house, of_type
 from tests.orchestrator.test_router import picture, scripted, tool_call
 
 REMEMBERED = "sha256:" + 64 * "f"
@@ -132,6 +132,22 @@ def test_an_attached_sound_is_edited_at_its_own_length(home: House) -> None:
 def test_a_removal_says_that_it_is_no_separation(home: House) -> None:
     does(home, "edit_audio", source=made(home, prompt="rain with birds"), kind="remove", negative_prompt="birds")
     assert "no separation" in told(home).text
+
+
+def test_what_a_system_cannot_edit_it_makes_anew_where_words_suffice(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, makes = made(home, prompt="rain", seed=4), Tones.__call__
+
+    def refuses(tones: Tones, backend: str | None, request: GenerationRequest, **watched: Any) -> Generated:
+        if request.edit is not None:
+            raise UnsupportedRequest("tones cannot edit")
+        return makes(tones, backend, request, **watched)
+
+    monkeypatch.setattr(Tones, "__call__", refuses)
+    (sound,) = brought(does(home, "edit_audio", source=source, kind="style", prompt="rain, calmer", seed=4))
+    assert last_request(home).edit is None and last_request(home).prompt == "rain, calmer"
+    assert sound.details["parent"] == source and sound.details["tool"] == "edit_audio"
+    assert not brought(does(home, "edit_audio", source=source, kind="variation"))  # nothing else stands for a variation
+    assert "cannot edit" in told(home).text
 
 
 def test_restoring_makes_nothing_and_brings_the_sound_back(home: House) -> None:
