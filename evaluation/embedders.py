@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from media.refs import MediaError, write_whole
 
 GROUP = "loa.embedders"
 ROWS = 16  # clips that are decoded, resampled and heard together
-WORKERS = 2  # threads that decode ahead while a network computes
+WORKERS = max(1, min(4, (os.cpu_count() or 1) // 2))  # threads that decode ahead; one outruns a network on one core by far
 
 
 class EmbedderMissing(ConfigError):

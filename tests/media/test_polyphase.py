@@ -48,3 +48,20 @@ def test_short_odd_and_equal_rates():
     assert resample_to_hear(same, 16_000) is same
     with pytest.raises(ValueError, match="mono"):
         resample_to_hear(Audio(np.zeros((2, 9), np.float32), 44_100), 16_000)
+
+
+@pytest.mark.parametrize("count", [3, 440, 14_200, 28_223, 44_100, 60_001])
+def test_every_sample_is_the_filters_sum_over_what_lies_around_it_also_at_both_ends(count):
+    given = np.random.default_rng(count).standard_normal(count).astype(np.float32) * 0.1
+    made = resample_to_hear(Audio(given[None], 44_100), 16_000).samples[0]
+    step, period, filters = _filters(441, 160)
+    taps = {
+        at + k: (first, column)
+        for at, (first, block) in zip(range(0, period, 32), filters, strict=True)
+        for k, column in enumerate(block.T)
+    }
+    around = np.concatenate([np.zeros(1_000), given, np.zeros(1_000)])
+    for place in {*range(0, len(made), max(1, len(made) // 50)), len(made) - 1} if len(made) else ():
+        first, column = taps[place % period]
+        start = 1_000 + place // period * step + first
+        assert made[place] == pytest.approx(float(around[start : start + len(column)] @ column), abs=1e-6)
