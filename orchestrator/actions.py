@@ -140,7 +140,7 @@ _CUES = re.compile(
     r"|complete|proper|fitting|matching|soundtrack|score|foley|sound ?design|sounds?|audio|track|music|musical|ambience|layers?"
     r"|only|just|nothing|but"
     r"|for|to|under|beneath|of|on|with|and|at|it|this|that|my|our|silent|is|its|has|now|something|video|film|movie|clip|footage"
-    r"|scene|before|from"
+    r"|scene|before|from|though|instead|also"
     r"|atmosphere|no|not|me|one|attached|everything|else|in|underneath|let|have|dub)\b",
     re.I,
 )
@@ -176,6 +176,9 @@ _RESTORE = re.compile(
     r"^\W*(?:\w+,\s+)?i (?:really |just )?(?:liked?|prefer(?:red)?) "
     r"(?=the (?:earlier|previous|first|last|old|original|second|third|one before)"
     r"(?: one| version| sound| take)?(?: (?:better|more|best))?\W*$)"
+    r"|^\W*(?:(?:no|hmm+|ok|actually|honestly|i think|well)[\s,]+)*"
+    r"(?=the (?:earlier|previous|first|last|old|original|second|third|one before)(?: one| version| sound| take)? "
+    r"(?:was|is|sounded|sounds|worked) (?:\w+ )?(?:better|nicer|best)\b)"
     r"|^\W*(?:(?:please|ok|no|nope|nah|hmm|oh|sorry|let's|can you|could you|i want to|actually|better|scrap that|forget (?:that|it)"
     r"|never mind|and|then|now|just)[\s,]+)*(?:undo(?:\s+(?:that|it|this"
     r"|the last (?:change|step|edit)))?"
@@ -396,6 +399,8 @@ def _compare(
     wanted = wanted.strip(f" '‘’{QUOTES}")
     if not names and not re.search(r"\b(?:systems?|models?|backends?|compare)\b", said.text, re.I):
         return None
+    if not attached and _SAID_OF_SYSTEMS.match(wanted):
+        return None
     request: dict[str, Any] = {}
     if not attached and _IT.fullmatch(wanted):
         wanted = ""
@@ -413,6 +418,13 @@ def _compare(
         ("guidance", said.guidance),
     )  # fmt: skip
     return Act("compare", arguments)
+
+
+# "which of the models is the fastest?" names nothing to be heard.
+_SAID_OF_SYSTEMS = re.compile(
+    r"(?:is|are|was|do you|does|would you|should i|can i|needs?|takes?|runs?)\b(?!.*\b(?:at|for|on|with|of) (?!all\b|this\b|me\b))",
+    re.I,
+)
 
 
 def between_systems(text: str, backends: Sequence[str]) -> bool:
@@ -522,8 +534,18 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
         if not source:
             return None
         rest = _cut(text)
-        removing = re.match(r"\W*(?:please\s+)?(?:remove|cut|delete|take out|erase|mute)\b(?!.*\b(?:with|by|put)\b)", rest, re.I)
-        prompt = _wanted(rest)
+        removing = _REMOVING.match(rest)
+        prompt = _wanted(rest[removing.end() :] if removing else rest)
+        if removing and prompt:  # what goes is named: the stretch is made again without it
+            return Act(
+                "edit_audio",
+                (
+                    *common,
+                    ("kind", "inpaint"),
+                    ("regions", [list(found)]),
+                    ("negative_prompt", re.sub(r"^(?:the|an?|that|this|any)\s+", "", prompt)),
+                ),
+            )
         return Act(
             "edit_audio",
             (*common, ("kind", "inpaint"), ("regions", [list(found)]), ("prompt", "silence" if removing and not prompt else prompt)),
@@ -557,6 +579,11 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
     return None
 
 
+_REMOVING = re.compile(
+    r"\W*(?:(?:please|now|then|and|can you|could you|would you|i want you to)[\s,]+)*(?:remove|cut(?: out)?|delete|take out|get rid of"
+    r"|erase|mute)\b(?!.*\b(?:with|by|put)\b)",
+    re.I,
+)
 # "longer" and nothing else: the sound goes on. "Again, but longer" or "longer and calmer" is another sound.
 _LONGER = re.compile(
     r"\b(?:(?:a (?:little|tiny|bit) ?(?:bit)?|even|some(?:what)?|much|way|far|a lot|slightly)\s+)?longer\b"

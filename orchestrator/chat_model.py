@@ -240,6 +240,19 @@ _OPPOSITE = {
     "loud": "quiet", "quiet": "loud", "soft": "loud", "fast": "slow", "slow": "fast", "close": "distant", "near": "distant",
     "far": "close", "far away": "close", "high": "low", "low": "high", "bright": "dull", "dark": "bright", "busy": "calm",
 }  # fmt: skip
+_OF_ALL = _OPPOSITE | {
+    "harsh": "soft", "shrill": "mellow", "muffled": "clear", "thin": "full", "tinny": "full", "sharp": "soft", "noisy": "clean",
+    "dry": "reverberant", "wet": "dry", "echoey": "dry", "boomy": "lean", "scary": "gentle", "sad": "cheerful", "happy": "serious",
+    "aggressive": "gentle", "boring": "lively", "hectic": "calm", "cheerful": "serious", "heavy": "light", "muddy": "clear",
+    "dull": "bright", "clean": "dirty", "gentle": "forceful", "calm": "lively", "loud": "quieter", "quiet": "louder", "soft": "louder",
+    "fast": "slower", "slow": "faster",
+}  # fmt: skip
+# "hmm, too harsh": of the whole sound
+_TOO_SUCH = re.compile(
+    rf"(?:\b(?:it|that|this|it's|that's|sounds?|is|was|a bit|a little|way|much|far|still|just|hmm+|no|now)\b[\s,]*)*"
+    rf"\btoo (?P<how>{'|'.join(sorted(_OF_ALL, key=len, reverse=True))})\b(?:[\s,.;]*\bsoften\b(?: it)?(?: a (?:bit|little))?)?",
+    re.I,
+)
 _ADDED = re.compile(
     r"\b(?:with|plus|add|adding|include|put|mix in|fade in|bring in|layer in|throw)"
     r"\s+(?:in\s+)?(?!less\b|more\b|fewer\b)(?P<new>[^,.;]+?)(?:\s+(?:to|in"
@@ -316,6 +329,12 @@ def decide(
             return Say(f"There is no such one among the {len(earlier.versions.made)} here. Which do you mean?", sure=CERTAIN)
         if len(named.versions) > 1 and not named.asked and not content(named.rest):
             return Say(f"{told_apart(named.versions)} Which one do you mean?", sure=CERTAIN)
+        if said.negative and meant(said.negative, earlier.versions).named and not content(said.rest):
+            return Say(
+                "I delete nothing: every version stays, so that you can go back to it. Which one shall we go on with?", sure=CERTAIN
+            )
+        if (mixed := _mixed(said, earlier)) and "generate_audio" in tools:
+            return replace(audio_call(arguments_of(said, "", mixed, options), said, options), sure=CERTAIN)
     if which is None and not attached:
         said = _only_made(said)
     found = act(said, attached, earlier, tools, which, asks_what, options.backends)
@@ -341,6 +360,28 @@ def decide(
         told = describing(attached or referred(said.rest, earlier, any_medium=True))
         return replace(told, sure=SIGNED if _DESCRIBE.search(said.rest) else GUESS)
     return _sound_or_words(said, attached, earlier, intent, share, options, tools)
+
+
+_MIX = re.compile(r"\b(?:mix|combine|blend|merge|mash|layer|put together)\b(?P<what>.+)", re.I)
+
+
+def _mixed(said: Parsed, earlier: Conversation) -> tuple[MediaRef, ...]:
+    """The two or more earlier sounds of "combine the first and the third"; nothing where it names none, or something else beside."""
+    found = _MIX.search(said.rest)
+    if found is None:
+        return ()
+    whole = meant(found["what"], earlier.versions)
+    if len(whole.versions) > 1 and not content(whole.rest):
+        return tuple(version.sound.media for version in whole.versions)
+    parts = [
+        meant(part, earlier.versions)
+        for part in re.split(r"\s*(?:,|\band\b|\bwith\b|&|\bplus\b)\s*", found["what"])
+        if part.strip(" .!?")
+    ]
+    if not all(part.named and len(part.versions) == 1 and not content(part.rest) for part in parts):
+        return ()
+    media = dict.fromkeys(part.versions[0].sound.media for part in parts)
+    return tuple(media) if len(media) > 1 else ()
 
 
 def _aside(said: Parsed, earlier: Conversation, options: RulesOptions) -> Call | Say | None:
@@ -593,6 +634,7 @@ def changed(said: Parsed, earlier: Conversation) -> dict[str, Any]:
     old = base.request
     seconds, rest, longer = _length(said, float(old["seconds"]), rest)
     prompt, rest, words_changed = _reworded(str(old["prompt"]), rest)
+    rest = _TOO_SUCH.sub(lambda found: f", {_OF_ALL[found['how'].lower()]}", rest)
     rest, again = _AGAIN.sub(" ", rest), bool(_AGAIN.search(rest))
     tempo = _TEMPO.search(rest)
     if tempo and _TEMPO.search(prompt):
@@ -648,6 +690,8 @@ def chat(text: str, conversation: Conversation, options: RulesOptions) -> str:
         if conversation.sounds:
             return f"The last sound is {conversation.sounds[-1].media.id} in the store; the program shows its path."
         return f"There is no sound in this conversation yet. {WELCOME}"
+    if re.search(r"\b(?:save|download|export|keep)\b.*\b(?:files?|sounds?|it|them|results?|this|that)\b", lower):
+        return 'Say "save it as flac" (or wav, ogg, mp3; a loudness such as -16 LUFS as well), or /save in the terminal.'
     if re.search(r"\b(?:attach|upload|files?)\b", lower):
         return "In the terminal use --attach FILE; pictures, sounds and videos are welcome. I never open paths in text."
     if re.search(r"\bhow long\b|\blongest\b|\bmaximum\b|\bseconds\b", lower):
@@ -730,7 +774,7 @@ def uncounted(text: str) -> str:
     >>> uncounted("three takes of a dog")
     'a dog'
     """
-    return " ".join(_SEVERAL.sub(" ", text).split())
+    return " ".join(_SEVERAL.sub(" ", text).split()).strip(" ,;")
 
 
 def arguments_of(said: Parsed, prompt: str, media: tuple[MediaRef, ...], options: RulesOptions) -> dict[str, Any]:
@@ -791,11 +835,13 @@ def beside_media(rest: str) -> str:
         wanted,
         flags=re.I,
     )
-    wanted = re.sub(r"\s+", " ", wanted).strip(" ,.;:!?-")
+    wanted = re.sub(r"\s+", " ", _HERE.sub(" ", wanted)).strip(" ,.;:!?-")
     wanted = wanted if content(wanted) else ""
     return ", ".join(filter(None, (shown["what"] if shown else "", wanted)))
 
 
+# "what would this place sound like": it is what the picture shows.
+_HERE = re.compile(r"\b(?:(?:this|that|the|a)\s+)?(?:place|spot|location|moment|situation|setting)\b(?!\s+of\b)", re.I)
 # "a photo of my grandma's sewing machine": what it shows is told.
 _SHOWN = re.compile(
     r"\b(?:(?:here's|here is|this is|i have|i took|that's|a|an|my|the|this)\s+)*(?:photo|picture|image|drawing|painting|video"
@@ -887,11 +933,13 @@ def _without(prompt: str, word: str) -> str:
     """The prompt without ``word``, its article and what joins it; unchanged where nothing else would be left."""
     stem = re.escape(word.removesuffix("s"))
     led = rf"(?:\s*,)?\s*\b(?:(?:and|with|in|plus|over|by)\s+)?(?:the\s+|a\s+|an\s+|some\s+)?(?:{_SAID_OF_IT}\s+)?"
-    where = r"(?:in|at|on|from|behind|over|under)\s+(?:the|a)\s+\w+"
-    doing = rf"(?:\s+\w+ing\b(?:\s+{where}|\s+(?:loudly|softly|quietly|nearby|away|outside))*)?"
-    joined = rf"{led}{stem}(?:s|es)?\b{doing}"
-    shorter = " ".join(re.sub(joined, " ", prompt, flags=re.I).split()).replace(" ,", ",").strip(" ,")
-    return shorter if content(shorter) else prompt
+    where = r"|\s+(?:in|at|on|from|behind|over|under)\s+(?:the|a)\s+\w+"
+    for place in (where, ""):  # the place goes with it, unless nothing else is left: "a dog barking in the wind" without the dog
+        doing = rf"(?:\s+\w+ing\b(?:\s+(?:loudly|softly|quietly|nearby|away|outside){place})*)?"
+        shorter = " ".join(re.sub(rf"{led}{stem}(?:s|es)?\b{doing}", " ", prompt, flags=re.I).split()).replace(" ,", ",").strip(" ,")
+        if content(shorter):
+            return re.sub(r"^(?:in|at|on|with|from|by|over)\s+(?:the\s+|an?\s+)?", "", shorter, flags=re.I)
+    return prompt
 
 
 # -- the answer after the tools ----------------------------------------------------------------------------------------

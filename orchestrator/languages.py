@@ -259,8 +259,21 @@ def gloss(text: str, language: str) -> str:
     joined = re.sub(rf"\b{'in' if language == 'zh' else 'that'} (?=(?:[a-z]+ly )?[a-z]+ing\b)(?!{_THINGS}\b)", "", joined)
     if language == "zh":  # a system's name stands by itself
         joined = re.sub(r"(?<=[\u3400-\u9fff])(?=[a-z\d])|(?<=[a-z\d])(?=[\u3400-\u9fff])", " ", joined, flags=re.I)
+    if language == "de":  # "ein Zug der vorbeifährt", without its comma
+        joined = re.sub(rf"\b([a-z]+) the (?=(?:{_DOINGS_END}))(?!{_THINGS}\b)", _relative, joined)
+    joined = re.sub(r"\b(while|when) (?:it )?(rain|snow|hail)\b", r"\1 \2ing", joined)
     joined = re.sub(r"([,;:])(?:\s*[,;:])+", r"\1", joined).strip(" ,;")
     return re.sub(r"\ue000(\d+)\ue001", lambda m: held[int(m[1])], joined)
+
+
+_DOINGS_END = (
+    r"[a-z]+ing\b(?=\s*(?:$|[,.;:!?]|(?:and|then|but|or|by|down|past|out|in|up|away|around|off|back|together|loudly|softly|slowly|quickly"
+    r"|quietly|on|at|over|under|from|through|with|without|against|behind|like)\b))"
+)
+
+
+def _relative(match: re.Match[str]) -> str:
+    return match[0] if match[1] in _LEADS or match[1] in _ARTICLES or match[1] in ("make", "then", "hear") else f"{match[1]} "
 
 
 def _full_width(match: re.Match[str]) -> str:
@@ -523,7 +536,7 @@ class _Table:
         word = fold(word)
         if self.whole.get(word) == "" and word in _MARKS["en"].split():
             return None  # English of a turn of speech
-        ways = [self._whole, lambda w: self._stem(w, 3), self._inflected, self._hyphened, self._compound, self._simple]
+        ways = [self._whole, lambda w: self._stem(w, 3), self._inflected, self._separated, self._hyphened, self._compound, self._simple]
         return next((found for way in ways if (found := way(word)) is not None), None)
 
     def _inflected(self, word: str) -> str | None:
@@ -533,6 +546,12 @@ class _Table:
         bare = re.fullmatch(r"(\w{3,}(?:[aei]ndo|[aei]r|[aeio]))(?:se|l[aeo]s?|me|nos)", word) if self.language == "es" else None
         return (self._whole(bare[1]) or self._stem(bare[1], 3)) if bare else None
 
+    def _separated(self, word: str) -> str | None:
+        """A German verb that is written with its direction (vorbeifährt): driving past."""
+        found = _DIRECTED.match(word) if self.language == "de" else None
+        verb = self.find(found["verb"]) if found else None
+        return f"{verb} {_DIRECTIONS[found['way']]}" if found and verb and verb.split()[0].endswith("ing") else None
+
     def _hyphened(self, word: str) -> str | None:
         head, tail = map(self.find, word.rsplit("-", 1)) if self.language == "de" and "-" in word else (None, None)
         return f"{head} {tail}" if head and tail else None
@@ -540,7 +559,9 @@ class _Table:
     def _compound(self, word: str) -> str | None:
         if self.language != "de" or len(word) < 7:
             return None
-        for cut in range(len(word) - 3, 3, -1):
+        for cut in range(len(word) - 3, 2, -1):
+            if cut == 3 and word[:cut] not in self.whole:  # "tür" and "uhr" are heads, the beginning of anything is none
+                continue
             head = self._half(word[:cut]) or self._half(word[:cut].rstrip("s")) or self._half(word[:cut].removesuffix("en"))
             tail = self._half(word[cut:])
             if head and tail:
@@ -588,6 +609,15 @@ class _Table:
                 out.append(f" {_LEFT}{text[k]}" if unknown and not follows else text[k])
                 k += 1
         return " ".join(re.sub(rf"({_LEFT}[\u3400-\u9fff]+)", r" \1 ", "".join(out)).split())
+
+
+_DIRECTIONS = {
+    "raus": "out", "heraus": "out", "hinaus": "out", "rein": "in", "herein": "in", "hinein": "in", "runter": "down", "herunter": "down",
+    "hinunter": "down", "herab": "down", "hinab": "down", "rauf": "up", "herauf": "up", "hinauf": "up", "hoch": "up", "empor": "up",
+    "weg": "away", "davon": "away", "fort": "away", "vorbei": "past", "voruber": "past", "zuruck": "back", "herum": "around",
+    "umher": "around", "rum": "around", "zusammen": "together", "hinterher": "behind", "los": "off",
+}  # fmt: skip
+_DIRECTED = re.compile(rf"(?P<way>{'|'.join(sorted(_DIRECTIONS, key=len, reverse=True))})(?:ge|zu)?(?P<verb>\w{{4,}})")
 
 
 @cache

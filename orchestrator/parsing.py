@@ -119,7 +119,7 @@ _NEGATIVE = re.compile(
     r"|avoid(?:ing)?|free\s+of|"
     r"(?:(?:i\s+)?(?:do\s+not|don't|dont)\s+(?:want|include|add)(?:\s+any)?)|there\s+should\s+be\s+no|"
     r"(?:remove|drop|lose|scrap|ditch|kill|delete|mute|take\s+(?:away|out)|cut(?=\s+the\s+\w+\b(?!\s+(?:to|in|by))(?:\s*$|\s+please|[.,!]))|(?:get|getting)\s+rid\s+of)|"
-    r"(?<=[,;]\s)(?:no|not(?:\s+any)?)|(?<=but\s)(?:no|not(?:\s+any)?)|(?<=and\s)no|(?<=\.\s)no)"
+    r"(?<=[,;]\s)(?:no|not(?:\s+any)?)|(?<=but\s)(?:no|not(?:\s+any)?)|(?<=and\s)no|(?<=[.?!:]\s)(?:no|not\s+any))"
     r"(?!\s+(?:longer|more|less|problem|idea|thanks|one|doubt|need|further)\b)\s+(?P<what>[^,;.!?()]+?)"
     r"\s*(?=$|[,;.!?()]|\b(?:(?:and|or)\s+(?:make|please|then|with|no|without)\b|and\s+(?:(?:a\s+(?:bit|little)|much|slightly)\s+\w+er"
     r"|slower|faster|louder|quieter|longer|shorter|calmer)\b|please|for\s+\d|but|in\s+it|this\s+time|at\s+all"
@@ -213,7 +213,7 @@ def subject(rest: str) -> str:
     >>> subject("Could you make me the sound of heavy rain, please?")
     'heavy rain'
     """
-    rest = asked(rest)
+    rest = re.sub(r"^\W*(?:something|anything|some sounds?) for (?=(?:an?|the|my|our)\b.*[.;:,].*\w)", "", asked(rest), flags=re.I)
     stripped = _WISHES.sub("", rest)
     if stripped != rest and re.match(r"(?is)\s*(?:do you know )?(?:how|what)\b|.*\bsounds? like\b|.*\bsounds\b", rest):
         stripped = _HOW_SOUNDS.sub("", stripped)
@@ -284,10 +284,14 @@ def with_names(text: str, names: Sequence[str]) -> str:
 
     A slip of one letter is forgiven in names of six letters and more, and in shorter ones behind "with", "by" and the like.
 
+    A family's name alone means its usual system.
+
     >>> with_names("With AudioLDM 2: a harp, then by nnano", ("nano", "audioldm2"))
     'With audioldm2: a harp, then by nano'
+    >>> with_names("musicgen against Stable Audio", ("musicgen-large", "musicgen-small", "stable-audio-open"))
+    'musicgen-small against stable-audio-open'
     """
-    known = {re.sub(r"[-_ .]", "", name): name for name in names}
+    known = _families(names) | {re.sub(r"[-_ .]", "", name): name for name in names}
     pieces = list(re.finditer(r"[^\W_]+", text))
     out, at, k = [], 0, 0
     while k < len(pieces):
@@ -312,6 +316,18 @@ def with_names(text: str, names: Sequence[str]) -> str:
 
 
 _ENGLISH_LIKE = frozenset({"piano"})
+_USUAL = ("small", "s", "medium", "open")  # of a family's systems, the one that its name alone means
+
+
+def _families(names: Sequence[str]) -> dict[str, str]:
+    """What stands before a usual size ("musicgen"), and the smallest system of that name."""
+    found: dict[str, str] = {}
+    for size in _USUAL:
+        for name in names:
+            family = name.removesuffix(f"-{size}")
+            if family not in (name, *names):
+                found.setdefault(re.sub(r"[-_ .]", "", family), name)
+    return found
 
 
 def _one_slip(said: str, name: str) -> bool:

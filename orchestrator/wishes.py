@@ -16,7 +16,7 @@ _VAGUE = frozenset(
     be is are do does can could you i make create generate produce give get want need in on into out both all
     them fits fit match goes go turn set add as similar silent picture photo image video scene film photograph
     pic drawing attached file files mix blend combine together one's same again their its which from by put
-    let hear based now just really exactly then im i'm i'd soundtrack atmosphere look looks seen see shown
+    let hear based everything bit now just really exactly then im i'm i'd soundtrack atmosphere look looks seen see shown
     showing shows it's hmm uh um well ok okay yes no second seconds minute minutes sounding along
     """.split()  # noqa: SIM905 - a list of 120 quoted words is harder to read
 )
@@ -26,12 +26,19 @@ _DO = (
     r"(?:make|create|generate|produce|give|do|get|find|play|record|simulate|imitate|design|render|compose|build|cook up|come up with"
     r"|whip up|synthesi[sz]e|have|send|show|bring|add)"
 )
+_FOLK = (
+    r"(?:grand)?(?:sons?|daughters?|kids?|child(?:ren)?|wife|husband|mum|mom|dad|mother|father|parents|boss|teacher|students?|class"
+    r"|friends?|sister|brother|boyfriend|girlfriend|clients?|customers?|neighbou?rs?|colleagues?|director|editor|team|little one)"
+)
 _ASKED = re.compile(
     rf"""\b(?:
         (?:can|could|would|will)\ (?:you|u|ya|we|i|one)\ {_SOFT}{_DO}\b
       | (?:i|we)(?:'d|'m|'re|\ would|\ am|\ are|\ will|'ll)?\ {_SOFT}(?:need|want|would\ love|love|like|looking\ for|after|could\ use
         |be\ looking\ for)\b(?:\ (?:you\ )?to\ (?:{_DO}|hear)\b)?
       | (?:please|so|now|then)\ {_DO}\b
+      | (?:my|our|his|her|the)\ (?:\w+\ )?{_FOLK}\ {_SOFT}(?:wants?|needs?|wishes\ for|asks?\ for|(?:is|are)\ asking\ for|asked\ for
+        |would\ (?:like|love))\b(?:\ (?:{_DO}|hear)\b)?
+      | (?:and|so|but)\ {_SOFT}(?:need|want|could\ use|would\ (?:like|love))\b(?:\ to\ (?:{_DO}|hear)\b)?
       | do\ you\ have\b | have\ you\ got\b | how\ about\b | let\ me\ hear\b | let's\ (?:have|hear|make|do)\b
       | is\ it\ possible\ to\ {_DO}\b
     )\ *(?:(?:me|us|it|for\ me)\b\ *)*""",
