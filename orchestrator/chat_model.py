@@ -282,6 +282,7 @@ OWN_SOUNDS = (
     "The weights of nano are CC BY-SA 4.0; its card (checkpoints/nano/README.md) lists what they learned from, with licences. Other "
     "systems have licences of their own: see 'loa models list'. I claim no rights in what you make."
 )
+NOTHING_GOES = "I delete nothing: every version stays, so that you can go back to it. Which one shall we go on with?"
 NO_SOUND_YET = "There is no sound in this conversation yet. What should be heard?"
 NO_ADDRESS = "I never open addresses or paths. Attach the file, or tell me what should be heard?"
 UNKNOWN = "I did not understand that. What should be heard?"
