@@ -98,7 +98,7 @@ _A_VIDEO = re.compile(
     re.I,
 )
 _KEEP = re.compile(
-    r"\b(?:keep|leav|retain|preserv|maintain|conserv)\w*\s+(?:the\s+|its\s+|all\s+|their\s+)*(?:original|own"
+    r"\b(?:keep|leav|retain|preserv|maintain|conserv)\w*\s+(?:the\s+|its\s+|all\s+|their\s+|our\s+|my\s+|his\s+|her\s+|everybody's\s+)*(?:original|own"
     r"|my (?:own )?voices?|commentary|commentator|narration|narrator"
     r"|voice-?overs?|singing|dialogues?"
     r"|dialogs?|speech|voices?"
@@ -106,6 +106,10 @@ _KEEP = re.compile(
     r"|talking)\b(?![^,.;]*\b(?:out|off|away"
     r"|behind)\b)[\w ]*?"
     r"\b(?:sound|audio|track|in)?\b"
+    r"|\b(?:original|own|existing|live|camera)\s+(?:sound|audio|dialogues?|dialogs?|speech|voices?|commentary|track|interviews?)\b"
+    r"[^,.;]{0,20}\b(?:must|should|has to|have to|needs? to|ought to|can|may|will|shall)?\s*(?:stays?|remains?|be kept)\b"
+    r"|\b(?:don't|do not|without) (?:touch\w*|los\w+|remov\w+|mut\w+|replac\w+|chang\w+|tak\w+ away)\s+(?:the |its |our |my )*"
+    r"(?:original |own |existing )?(?:sound|audio|voices?|dialogue|speech)[\w ]*"
     r"|\bkeep(?:ing)? (?:the|its) (?:sound|audio)\b|\b(?:on top of|over|beside|alongside|mixed with) (?:the|its) (?:original|own"
     r"|existing)\b[\w ]*",
     re.I,
@@ -115,7 +119,7 @@ _DUCK = re.compile(
     re.I,
 )
 _DROP = re.compile(
-    r"\b(?:drop|throw (?:away|out)|discard|replace|remove|mute|ditch|delete|lose|without|get rid of|kill|strip|cut|silence"
+    r"\b(?:drop|throw (?:away|out)|discard|replace|remove|mute|ditch|delete|lose|without|get rid of|kill|strip|cut|silence|bin|chuck(?: out)?"
     r"|scrap|erase"
     r"|no|instead of|take out|turn off)\b[^,.;]*\b(?:original|existing|old|camera|location|production|its own|own|(?:video|film"
     r"|clip)'s)\b"
@@ -128,7 +132,7 @@ _DROP = re.compile(
 _LAYER = {
     "music": r"(?:(?:background )?music(?:al)?(?: layer)?|score|melod\w+|songs?)",
     "foley": r"(?:foley|sound effects|effects|sfx|noises)",
-    "ambience": r"(?:ambien\w+|atmos\w*|background(?! music)|room tone)",
+    "ambience": r"(?:(?:extra |additional |more )?ambien\w+|atmos?\w*|background(?! music)|room tone)",
 }
 _NOT_WANTED = (
     r"(?:no|without(?: any)?|not|nothing|minus|leav(?:e|ing) out|skip(?:ping)?|drop(?:ping)?|omit(?:ting)?|exclud(?:e|ing)|avoid|lose"
@@ -199,7 +203,13 @@ _TURNED = re.compile(
     r"|\b(?:hear|have|want|like|play)\s+(?:it|this|that)\s+(?:as|like)\s+(?P<as>[^,.;]+)",
     re.I,
 )
-_VARY = re.compile(r"\b(?:an?|some|another)\s+(?:(\w+)\s+)?variation\b(?!s)|\bvary\s+(?:it|that|this)\b(?:\s+(\w+))?", re.I)
+_VARY = re.compile(
+    r"\b(?:an?|some|another|one)\s+(?:(\w+)\s+)?(?:variation|variant)\b(?!s)|\bvary\s+(?:it|that|this)\b(?:\s+(\w+))?"
+    r"|\b(slight|slightly|subtle|small|a (?:tiny |little )?(?:bit|touch|tad|hair)|a little|only|just) different(?:ly)?\b"
+    r"|\b(?:variants|variations)\b(?= of (?:it|that|this|the\b))|\b(?:variants|variations)\W*(?:$|,? (?:please|close|near))"
+    r"|\bclose to the (?:original|first|second|third|last)\b",
+    re.I,
+)
 _STRENGTH = {"slight": 0.3, "small": 0.3, "subtle": 0.25, "slightly": 0.3, "strong": 0.75, "big": 0.75, "wild": 0.85, "strongly": 0.75}
 _CHANGES = re.compile(
     r"\b(?:and|but|then)\s+(?:make|with|without|add|replace|longer|shorter)\b|\b(?:longer|shorter|with|without|add|but)\b", re.I
@@ -248,10 +258,10 @@ def act(
         "generate_video" in tools
         and (_VIDEO.search(text) or _VIDEO.search(shown))
         and not _HEARD.search(_no_audio(text))
-        and not _points(text, "video")
+        and not _points(_no_audio(text), "video")
     ):
         return _picture("generate_video", said, attached)
-    if "generate_image" in tools and _IMAGE.search(text) and not _HEARD.search(text) and not _points(text, "image"):
+    if "generate_image" in tools and (_IMAGE.search(text) or _IMAGE.search(_no_audio(text))) and not _HEARD.search(_no_audio(text)) and not _points(text, "image"):
         return _picture("generate_image", said, attached)
     if describing:
         return None
@@ -320,7 +330,8 @@ def _points(text: str, kind: str) -> bool:
 
 
 def _no_audio(text: str) -> str:
-    return re.sub(r"\b(?:not|no|without|instead of)\s+(?:any\s+)?(?:audio|sound|a sound)\b", " ", text, flags=re.I)
+    denied = r"(?:not|no|without|instead of|(?:do not|don't|i don't|i do not) (?:want|need))"
+    return re.sub(rf"\b{denied}\s+(?:any\s+)?(?:audio|sound|a sound)\b(?:\s+(?:this time|now|today|but))*\W*", " ", text, flags=re.I)
 
 
 def _exports(text: str) -> bool:
@@ -383,6 +394,7 @@ def _compare(
     tango = "the tango backend"
     text = _TANGO.sub(lambda found: f"{found['led'] or ''}{tango}", said.text)
     names, rest = _named(text, (*backends, tango))
+    names = [name for name in names if not _left_out(name, text)]
     names, what = ["tango" if name == tango else name for name in names], rest
     asked = meant(said.text, earlier.versions)
     if not names and asked.asked == "compare" and len(asked.versions) > 1:
@@ -435,6 +447,13 @@ def between_systems(text: str, backends: Sequence[str]) -> bool:
     )
 
 
+def _left_out(name: str, text: str) -> bool:
+    """Whether a system is named to say that it is not to take part: "… and riffusion, no, without riffusion"."""
+    own = re.escape(name)
+    before = r"(?:without|not|drop|leave out|except(?: for)?|minus|rather than|instead of|skip|forget(?: about)?)"
+    return bool(re.search(rf"\b{before},? {own}(?![\w-])|(?<![\w-]){own} (?:\w+ ){{0,3}}(?:out|away|off)\b", text, re.I))
+
+
 def _named(text: str, backends: Sequence[str]) -> tuple[list[str], str]:
     """The systems that the text names, in their order, and the text without them."""
     found: list[tuple[int, str]] = []
@@ -443,7 +462,7 @@ def _named(text: str, backends: Sequence[str]) -> tuple[list[str], str]:
         for match in pattern.finditer(text):
             found.append((match.start(), name))
             text = text[: match.start()] + " " * len(match[0]) + text[match.end() :]
-    return [name for _, name in sorted(found)], re.sub(r"\s+", " ", text)
+    return list(dict.fromkeys(name for _, name in sorted(found))), re.sub(r"\s+", " ", text)
 
 
 def _numbers_out(text: str) -> str:
@@ -572,9 +591,13 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
     if (
         vary
         and not re.search(r"\bvariations? of (?:an?|some)\b", text, re.I)
-        and (vary[1] or re.search(r"\bof (?:it|that|this)\b|\bvary\b", text, re.I))
+        and (
+            vary[1]
+            or vary[3]
+            or re.search(r"\bof (?:it|that|this|the (?:first|second|third|fourth|last|one|sound))\b|\bvary\b|\bclose to\b", text, re.I)
+        )
     ):
-        strength = _STRENGTH.get((vary[1] or vary[2] or "").lower(), 0.5)
+        strength = 0.3 if vary[3] else _STRENGTH.get((vary[1] or vary[2] or "").lower(), 0.5)
         return Act("edit_audio", (*common, ("kind", "variation"), ("strength", strength)))
     return None
 

@@ -317,6 +317,8 @@ def decide(
     if courtesy:
         return Say(chat(courtesy, earlier, options), sure=CERTAIN)
     if said.transcript is not None:
+        if not _BESIDE_SPEECH.search(said.negative):  # "without changing a word" is about the words
+            said = replace(said, negative="")
         return replace(audio_call(arguments_of(said, "", (), options), said, options), sure=CERTAIN)
     if asked == "describe" and attached and not content(subject(said.rest)):
         return replace(describing(attached), sure=CERTAIN)
@@ -341,6 +343,10 @@ def decide(
     found = act(said, attached, earlier, tools, which, asks_what, options.backends)
     if found is not None:
         recording = found.tool == "edit_audio" and any(ref.kind == "audio" for ref in attached)
+        several = _takes(said.rest, options.max_takes) if found.args.get("kind") == "variation" else 1
+        if several > 1:
+            first = int(found.args.get("seed", 0))
+            return Call(tuple((found.tool, found.args | {"seed": first + k}) for k in range(several)), sure=CERTAIN)
         firm = recording or found.args.get("kind") in ("extend", "restore") or (found.tool == "export_audio" and only_a_file(said.text))
         sure = CERTAIN if firm else SIGNED
         if found.about == "versions":
@@ -363,6 +369,9 @@ def decide(
     return _sound_or_words(said, attached, earlier, intent, share, options, tools)
 
 
+_BESIDE_SPEECH = re.compile(
+    r"\b(?:music|noises?|echo\w*|reverb\w*|background|hiss|hum|crackl\w+|sounds?|accent|laugh\w*|breath\w*|static|distortion|birds?)\b", re.I
+)
 _MIX = re.compile(r"\b(?:mix|combine|blend|merge|mash|layer|put together)\b(?P<what>.+)", re.I)
 
 
@@ -463,7 +472,9 @@ _COMPARED = re.compile(
 _DEEDS = re.compile(
     r"^\W*(?:(?:please|can you|could you|would you|will you|do you know|now|and),? )*(?:tell (?:me |us )?(?:a|an|some"
     r"|another) (?:joke|story|riddle|fact)"
-    r"|write (?:me |us )?(?:a|an|some) (?:poem|story|essay|letter|email))\b"
+    r"|write (?:me |us )?(?:a|an|some) (?:poem|story|essay|letter|email)"
+    r"|(?:draft|write|prepare|draw up|compose|proofread|translate|fill in)\b[^.;:!?]{0,40}"
+    r"\b(?:contract|letter|essay|e-?mail|report|invoice|cv|resume|poem|code|recipe|cover letter|application|agreement|text message|homework))\b"
     r"|^\W*(?:please )?(?:can|could|would|will) you (?:please )?(?:bake|cook|order|buy|book|call|phone|email|send|drive|clean"
     r"|wash|fix|repair|pay"
     r"|hack|tell (?:me |us )?(?:a|an|some) (?:joke|story|riddle|fact)|write (?:me |us )?(?:a|an|some) (?:poem|story|essay"
@@ -618,8 +629,7 @@ def change(said: Parsed, earlier: Conversation, options: RulesOptions, tools: Co
     base, rest = which_sound(said.rest, earlier)
     given = changed(said, earlier)
     _, left, longer = _length(said, float(base.request["seconds"]), rest)
-    settings = said.seed, said.steps, said.guidance, said.backend
-    anew = longer or _AGAIN.search(left) or _SEVERAL.search(said.rest) or any(value is not None for value in settings)
+    anew = longer or _AGAIN.search(left) or _SEVERAL.search(said.rest) or said.backend is not None
     manner = given.get("prompt") != base.request["prompt"] and not _reworded(str(base.request["prompt"]), left)[2]
     if "edit_audio" not in tools or anew or given.get("transcript") or not base.request["prompt"] or not (manner or said.negative):
         return replace(audio_call(given, said, options), anew=True)
@@ -758,12 +768,12 @@ def _takes(text: str, most: int) -> int:
     return min(most, words.get(said.lower()) or int(said)) if match else 1
 
 
-_KINDS = r"(?:versions|takes|variations|variants|alternates|alternatives|options|attempts|tries|renditions|samples)"
+_KINDS = r"(?:goes(?= at\b)|versions|takes|variations|variants|alternates|alternatives|options|attempts|tries|renditions|samples)"
 _DIFFERENT = r"(?:different|distinct|separate|differing|alternative|various)"
 # "three takes of a dog" and "three different dogs" are three sounds; "two dogs" is one.
 _SEVERAL = re.compile(
     rf"\b(?:an?\s+)?(two|three|four|five|six|couple|pair|[2-6])\s+(?:of\s+)?(?:(?:{_DIFFERENT}|more|other|short"
-    rf"|quick)\s+)*{_KINDS}\b(?:\s+of\b)?"
+    rf"|quick|slight|subtle|close)\s+)*{_KINDS}\b(?:\s+(?:of|at)\b)?"
     rf"|\b(two|three|four|five|six|[2-6])\s+{_DIFFERENT}\b",
     re.I,
 )

@@ -1,4 +1,4 @@
-"""What people say for courtesy and what they take back, in five languages: left out before a request is read, or answered if it is all.
+"""What people say for courtesy, in five languages: left out before a request is read, or answered if it is all.
 
 Pure functions over text as it was typed. What is to be spoken stays whole. Knows nothing of sounds and tools.
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.languages import fold
-from orchestrator.numbers import words
+from orchestrator.corrections import corrected, put_right
 
 _GREETING = (
     r"hi|hello|hey|heya|yo|good (?:morning|afternoon|evening|day)|greetings|howdy|excuse me"
@@ -111,32 +110,6 @@ _SPOKEN = re.compile(
     re.I,
 )
 
-# "…, no wait, I meant …": what was said before it is taken back, all of it or its number.
-_TAKEN_BACK = re.compile(
-    r"[\s,.;:!?，。；—–-]+(?:"
-    r"(?:oh |ah |um |er )?(?:no|nope|sorry|oops|wait|hold on|hang on|scratch that|correction|actually|i mean|or rather)"
-    r"(?:[,.!\s]+(?:wait|no|sorry|actually|scratch that|hold on|i mean(?:t)?|make (?:it|that)|let's (?:say|make it)|rather|better))+"
-    r"|i mean(?:t)?|scratch that|or rather|correction|make that"
-    r"|(?:nein|ne|nee|quatsch|halt|moment|ach|sorry|stopp)(?:[,.!\s]+(?:nein|doch|warte|lieber|moment|ich meine?|ich meinte"
-    r"|sagen wir|besser|mach|quatsch))+"
-    r"|ich meine?|ich meinte|besser gesagt|vielmehr"
-    r"|(?:non|pardon|attends|enfin)(?:[,.!\s]+(?:non|attends|pardon|plutôt|enfin|je veux dire|je voulais dire|disons))+|je veux "
-    r"dire|je voulais dire"
-    r"|(?:no|perdón|perdona|espera)(?:[,.!\s]+(?:no|espera|perdón|mejor|digo|quiero decir|quería decir|que sean))+|quiero decir"
-    r"|quería decir|mejor dicho|digo"
-    r")[\s,:]+(?:(?:to say|dass|que|it's|make it|make that|an?)\s+(?=\d))?"
-    r"|[，,。！!\s]*(?:不对|不是|等等|等一下|我说错了|哦不)[，,。！!\s]*(?:我是说|我的意思是|应该是|还是|改成|我要的是)?"
-    r"|[，,。]我是说",
-    re.I,
-)
-_FILLING = re.compile(
-    r"\b(?:no|nein|ne|nee|non|sorry|oh|ah|wait|hmm|actually|ok|pardon|perdón|quatsch|warte|attends|espera)\b|[不对是]", re.I
-)
-_UNITS = r"(?:seconds?|secs?|s|sekunden?|sek|secondes?|segundos?|seg|minutes?|min|minuten?|minutos?|秒钟?|分钟)"
-_LENGTH = re.compile(
-    rf"(?:\d+(?:[.,]\d+)?|[^\W\d_]+(?:-[^\W\d_]+)*)[ -]?{_UNITS}(?!\w)|[\d零一二三四五六七八九十百两]+(?:秒钟?|分钟)", re.I
-)
-
 
 def small_talk(text: str) -> str:
     """What a text is if it is nothing but courtesy: "hello", "thanks" (nothing more is wanted, too), "bye"; else "".
@@ -158,29 +131,5 @@ def without_courtesy(text: str) -> str:
     if small_talk(text):
         return text
     led = _CLAUSE.sub(" ", _GREETS.sub("", _FILLS.sub("", text))) if not _SPOKEN.search(text) else _GREETS.sub("", text)
-    if not _SPOKEN.search(text):
-        led = corrected(_ENDS.sub("", led))
+    led = put_right(led) if _SPOKEN.search(text) else corrected(_ENDS.sub("", led))
     return led.strip() if re.search(r"\w", led) else text
-
-
-def corrected(text: str) -> str:
-    """Without what the text takes back: where only a length or a number is put right, the rest stands."""
-    found = next(reversed(list(_TAKEN_BACK.finditer(text))), None)  # the last word counts
-    if found is None:
-        return text
-    before, after = text[: found.start()].strip(), text[found.end() :].strip()
-    if not re.search(r"\w{2}", _FILLING.sub("", before)) or not re.search(r"\w", after) or after.endswith(("吗？", "吗")):
-        return text
-    lengths = list(_LENGTH.finditer(before))
-    number = re.fullmatch(rf"(?:to |auf |à |a )?(?P<n>\d+(?:[.,]\d+)?|[^\W\d_]+?)(?P<unit>[ -]?{_UNITS})?\W*", after, re.I)
-    if (
-        lengths
-        and number
-        and (number["unit"] or number["n"][0].isdigit() or any(fold(number["n"]) in words(k) for k in ("en", "de", "fr", "es")))
-    ):
-        old = lengths[-1]
-        unit = "" if number["unit"] else re.sub(r"^\S+?(?=[ -]?[^\W\d_]+$)", "", old[0])
-        return f"{before[: old.start()]}{number['n']}{number['unit'] or unit}{before[old.end() :]}"
-    if lengths and not _LENGTH.search(after):
-        return f"{after.rstrip(' .!')}, {lengths[-1][0]}"
-    return after

@@ -379,12 +379,13 @@ def _spoken(text: str, language: str) -> str:
     """Words to be spoken as English rules know them: say "…"."""
     folded = fold(text)
     if re.match(_ALOUD[language], folded):
-        words = re.split("[:：]", text, maxsplit=1)[1].strip()
-        whole = _QUOTED.fullmatch(words)
-        return f'say "{whole[1]}"' if whole else f"read aloud: {words}"
+        before, words = (part.strip() for part in re.split("[:：]", text, maxsplit=1))
+        whole = _QUOTED.match(words)
+        before = re.sub(_SPEAK[language], " ", before, flags=re.I)  # a seed and a system stand there, too
+        return f'say "{whole[1]}", {before}, {words[whole.end() :]}'.rstrip(" ,.。") if whole else f"read aloud: {words}"
     quoted = _QUOTED.search(text)
     if quoted and spoken_by_itself(text[: quoted.start()], quoted[1]):
-        return f'say "{quoted[1]}"'
+        return f'say "{quoted[1]}", {text[: quoted.start()].rstrip(" :：")}, {text[quoted.end() :]}'.rstrip(" ,.。")
     if quoted and re.search(_SPEAK[language], fold(text[: quoted.start()] + " " + text[quoted.end() :])):
         rest = f"{text[: quoted.start()]} {text[quoted.end() :]}"
         rest = re.sub(_SPEAK[language], " ", fold(rest))

@@ -40,7 +40,7 @@ _DURATION_FRAME_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _DURATION_FRAME_AFTER = re.compile(
-    r"^\s*(?:(?:long|in\s+length|in\s+total|or\s+so|please|clip|worth|total|duration|of\s+audio)\b\s*)*(?:of\b)?",
+    r"^\s*(?:(?:each|apiece|long|in\s+length|in\s+total|or\s+so|please|clip|worth|total|duration|of\s+audio)\b\s*)*(?:of\b)?",
     re.IGNORECASE,
 )
 _MORE = re.compile(r"^\s*(?:longer|more|extra|shorter|less)\b", re.IGNORECASE)
@@ -75,7 +75,7 @@ _TRANSCRIPT_BARE = (
     ),
     # "have a grumpy old man say: …"
     re.compile(
-        rf"^[^:.!?{QUOTES}]{{0,60}}\b(?:read|says?|saying|speak|announc(?:e|es|ing)|narrate|recite|whisper(?:s|ing)?|pronounce"
+        rf"^[^:.!?{QUOTES}]{{0,60}}\b(?:read(?! (?:(?:this|it|me) )?(?:carefully|closely|again|twice|properly))|says?|saying|speak|announc(?:e|es|ing)|narrate|recite|whisper(?:s|ing)?|pronounce"
         rf"|voice|shout)\b"
         rf"(?!\s+(?:something|anything)\b)[^:{QUOTES}]{{0,40}}:\s*(?P<q1>.+)$",
         re.I | re.S,
@@ -201,7 +201,7 @@ def parse(text: str, backends: Sequence[str] = ()) -> Parsed:
     rest, seed = _take(rest, _SEED, int)
     rest, guidance = _take(rest, _GUIDANCE, number)
     rest, steps = _take(rest, _STEPS, lambda n: int(n))
-    rest, backend = _backend(rest, backends)
+    rest, backend = _backend(rest, backends, any(value is not None for value in (seed, guidance, steps)))
     rest, seconds, extra = duration(rest)
     rest, negative = _negatives(rest)
     return Parsed(whole, _tidy(rest), seconds, extra, seed, steps, guidance, backend, transcript, negative, had_address)
@@ -227,7 +227,7 @@ def duration(text: str) -> tuple[str, float | None, float]:
         return f"{text[: said.start()]} {text[said.end() :]}", number(said["n"]), 0.0
     for match in _DURATION.finditer(text):
         before, after = text[: match.start()], text[match.end() :]
-        if _CONTENT_BEFORE.search(before) or _CONTENT_AFTER.match(after):
+        if _CONTENT_BEFORE.search(before) or _CONTENT_AFTER.match(after) or _decade(match, after):
             continue
         value = number(match["n"]) / (1000 if match["unit"].lower().startswith("m") else 1)
         more = _MORE.match(after)
@@ -241,6 +241,21 @@ def duration(text: str) -> tuple[str, float | None, float]:
         after = after[_DURATION_FRAME_AFTER.match(after).end() :]  # type: ignore[union-attr]
         return f"{before} {after}", value, 0.0
     return text, None, 0.0
+
+
+def _decade(match: re.Match[str], after: str) -> bool:
+    """ "80s synth" is a style, "80s of synth" and "20s rain" are lengths."""
+    years = re.fullmatch(r"(?:19|20)?([1-9])0s", match[0], re.I)
+    if years is None or re.match(r"\s*(?:$|[,.;:!?)]|(?:of|long|please|for|with|and|or|in|at|clip|sound|total|max|then)\b)", after, re.I):
+        return False
+    return years[1] in "56789" or bool(_ERA.match(after))
+
+
+_ERA = re.compile(
+    r"[ -](?:\w+ )?(?:style\w*|synth\w*|pop|rock|disco|funk|jazz|swing|movie|film|tv|radio|sitcom|cartoon|game|arcade|vibe|music|hits?|song|charts"
+    r"|charleston|big band|soul|blues|punk|house|techno|rave|hip|computer|modem|phone|telephone|car)\b",
+    re.I,
+)
 
 
 def number(text: str) -> float:
@@ -339,17 +354,31 @@ def _one_slip(said: str, name: str) -> bool:
     return a != b and (a[1:] == b[1:] or a[1:] == b or a == b[1:] or (a[:2] == b[1::-1] and a[2:] == b[2:]))
 
 
-def _backend(text: str, names: Sequence[str]) -> tuple[str, str | None]:
+_WORDS_TOO = frozenset({"tango", "melody", "nano"})  # a name that is also a word, or a unit
+# Systems that people know from elsewhere: to name one is no wish for another, so the tool says that it is not here.
+_ELSEWHERE = (
+    r"(?:suno|udio|eleven ?labs|speech ?t5|mustango|vall-?e|xtts|tortoise(?: tts)?|voicebox|jukebox|stable audio 2|audiobox|melodyflow"
+    r"|bark(?= (?:model|backend|system)|,? seed|,? (?:for|please|and) |[,;.]|$))"
+)
+
+
+def _backend(text: str, names: Sequence[str], technical: bool) -> tuple[str, str | None]:
+    """``technical``: a seed, steps or guidance are said beside, so that "tango" between two commas is no dance."""
     for name in sorted(names, key=len, reverse=True):
         own = rf"(?<![\w-]){re.escape(name)}(?![\w-])"
         verb = rf"{_MADE}?(?:with|using|use|via|by|through|on|ask|let|from|try)\s+(?:the\s+)?(?:backend\s+|model\s+)?"
         named = rf"[,;(]?\s*\b{verb}{own}(?:\s+(?:backend|model|system))?\)?[:,]?|\bbackend\s*[:=]?\s*{own}"
         order = rf"\b(?:have|let|ask|make|get)\s+{own}\s+(?:to\s+)?(?:do|make|create|generate|produce|play|render)\b"
+        # "half a minute, musicldm, seed 61": between commas
+        listed = rf"(?<=[,;]\s){own}(?=\s*(?:[,;.]|$))" if technical or name not in _WORDS_TOO else r"(?!)"
         lone = rf"^\W*{own}\s*(?:,\s*please)?\s*[:,]" + (rf"|{own}" if re.search(r"[\d-]", name) else "")
-        match = re.search(rf"{named}|{order}|{lone}", text, re.I)
+        match = re.search(rf"{named}|{order}|{lone}|{listed}", text, re.I)
         if match:
             after = re.sub(r"^\W*(?:for|to)\s+", "", text[match.end() :]) if not match.start() else text[match.end() :]
             return f"{text[: match.start()]} {after}", name
+    elsewhere = re.search(rf"[,;(]?\s*\b(?:with|using|use|via|by|on|through|let|have) (?P<name>{_ELSEWHERE})\b\)?[:,]?", text, re.I)
+    if elsewhere:
+        return f"{text[: elsewhere.start()]} {text[elsewhere.end() :]}", re.sub(r"\W", "", elsewhere["name"].lower())
     other = re.search(
         r"[,;(]?\s*\b(?:with|using|use|via)\s+(?:the\s+)?(?:backend\s+(\S+)|([\w.-]+)\s+(?:backend|model)"
         r"|(?=[a-z])([\w-]*\d)(?=\s*:)|(tango)(?=\s*(?:[,.;]|$)))\b"
@@ -376,6 +405,15 @@ def _negatives(text: str) -> tuple[str, str]:
         r"^\s*no\s+(?=\w+(?:\s+\w+)?\s*(?:,|$|please|this time))(?!longer|more|idea|problem|thanks|way)",
         "without ",
         text,
+        flags=re.I,
+    )
+    opened = re.sub(
+        r"\b(?:absolutely|definitely|certainly|positively|really|explicitly|especially|above all) (?=no\b|without\b|not any\b)", "", opened, flags=re.I
+    )
+    opened = re.sub(
+        r"\b(?:and )?(?:i|we)(?:'d| would)? (?:want|need|like|prefer) (?:to have )?(?:the |that |this |all |those )?([\w' -]+?) (?:gone|removed|taken out|out of (?:it|there|that))\b",
+        r", without \1,",
+        opened,
         flags=re.I,
     )
     opened = re.sub(r"\bbut\s+please\s+(?=no\b|without\b)", "but ", opened, flags=re.I)

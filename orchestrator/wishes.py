@@ -24,7 +24,8 @@ _VAGUE = frozenset(
 _SOFT = r"(?:please |pls |maybe |perhaps |possibly |kindly |also |just |really |quickly |be so kind as to |try to |help me )*"
 _DO = (
     r"(?:make|create|generate|produce|give|do|get|find|play|record|simulate|imitate|design|render|compose|build|cook up|come up with"
-    r"|whip up|synthesi[sz]e|have|send|show|bring|add)"
+    r"|whip up|synthesi[sz]e|have|send|show|bring|add|knock up|rustle up|mock up|magic up|dream up|lay down|throw together|sort (?:me |us )?out"
+    r"|put together)"
 )
 _FOLK = (
     r"(?:grand)?(?:sons?|daughters?|kids?|child(?:ren)?|wife|husband|mum|mom|dad|mother|father|parents|boss|teacher|students?|class"
