@@ -48,7 +48,8 @@ _AS_A_FILE = re.compile(r"\b(?:as|into|to|in)\s+(?:an?\s+)?\.?(?:wav|flac|ogg|mp
 _TANGO = re.compile(
     r"(?P<led>\b(?:with|against|to|vs\.?|versus|and|between|or)\s+)tango(?=\s*(?:$|[.,;:!?]|\b(?:on|for|and|with|vs|versus"
     r"|against|or)\b))"
-    r"|\btango(?=\s+(?:vs|versus|against)\b)|(?<=, )tango(?= (?:music )?and [\w-]*\d)|(?<=\d, )tango\b|(?<=-[sml], )tango\b",
+    r"|\btango(?=\s+(?:vs|versus|against)\b)|(?<=compare )tango(?=\s*(?:,|and|with|to|against))"
+    r"|(?<=, )tango(?= (?:music )?and [\w-]*\d)|(?<=\d, )tango\b|(?<=-[sml], )tango\b",
     re.I,
 )
 _COMPARE = re.compile(
@@ -119,7 +120,8 @@ _DUCK = re.compile(
     re.I,
 )
 _DROP = re.compile(
-    r"\b(?:drop|throw (?:away|out)|discard|replace|remove|mute|ditch|delete|lose|without|get rid of|kill|strip|cut|silence|bin|chuck(?: out)?"
+    r"\b(?:drop|throw (?:away|out)|discard|replace|remove|mute|ditch|delete|lose|without|get rid of|kill|strip|cut|silence"
+    r"|bin|chuck(?: out)?"
     r"|scrap|erase"
     r"|no|instead of|take out|turn off)\b[^,.;]*\b(?:original|existing|old|camera|location|production|its own|own|(?:video|film"
     r"|clip)'s)\b"
@@ -132,7 +134,7 @@ _DROP = re.compile(
 _LAYER = {
     "music": r"(?:(?:background )?music(?:al)?(?: layer)?|score|melod\w+|songs?)",
     "foley": r"(?:foley|sound effects|effects|sfx|noises)",
-    "ambience": r"(?:(?:extra |additional |more )?ambien\w+|atmos?\w*|background(?! music)|room tone)",
+    "ambience": r"(?:(?:(?:extra|additional|more|any more) )?(?:ambien\w+|atmos?\w*)|background(?! music)|room tone)",
 }
 _NOT_WANTED = (
     r"(?:no|without(?: any)?|not|nothing|minus|leav(?:e|ing) out|skip(?:ping)?|drop(?:ping)?|omit(?:ting)?|exclud(?:e|ing)|avoid|lose"
@@ -261,7 +263,8 @@ def act(
         and not _points(_no_audio(text), "video")
     ):
         return _picture("generate_video", said, attached)
-    if "generate_image" in tools and (_IMAGE.search(text) or _IMAGE.search(_no_audio(text))) and not _HEARD.search(_no_audio(text)) and not _points(text, "image"):
+    shown = _IMAGE.search(text) or _IMAGE.search(_no_audio(text))
+    if "generate_image" in tools and shown and not _HEARD.search(_no_audio(text)) and not _points(text, "image"):
         return _picture("generate_image", said, attached)
     if describing:
         return None
@@ -400,6 +403,8 @@ def _compare(
     if not names and asked.asked == "compare" and len(asked.versions) > 1:
         return Act(asks=f"{told_apart(asked.versions)} Which one is better?", about="versions")
     led = re.search(rf"(?:\bon\b|\bfor\b|\bwith\b|\bdo(?:es)? with\b|:)\s*['‘{QUOTES}]?(?P<what>\w.*)$", rest, re.I)
+    fed = re.search(r"\b(?:run|put|send|pass|feed|give)\s+(?P<what>.+?)\s+(?:through|to|past)\b(?=\s*(?:$|[,.]|and\b))", rest, re.I)
+    led = fed or led
     rest = _COMPARE.sub(" ", led["what"] if led else rest)
     rest = re.sub(
         r"^(?:\W|\b(?:how|do|does|on|for|with|by|of|in|let|and|test|please|between|against|play|them|make|the|systems?|models?"
@@ -434,7 +439,7 @@ def _compare(
 
 # "which of the models is the fastest?" names nothing to be heard.
 _SAID_OF_SYSTEMS = re.compile(
-    r"(?:is|are|was|do you|does|would you|should i|can i|needs?|takes?|runs?)\b(?!.*\b(?:at|for|on|with|of) (?!all\b|this\b|me\b))",
+    r"(?:is|are|was|do you|does|would you|should i|can i|needs|takes|runs)\b(?!.*\b(?:at|for|on|with|of) (?!all\b|this\b|me\b))",
     re.I,
 )
 

@@ -29,7 +29,7 @@ from orchestrator.actions import act, only_a_file, told_apart
 from orchestrator.conversation import Conversation, Sound, caption, media_of, outcome, sound_of, text_of
 from orchestrator.courtesy import small_talk, without_courtesy
 from orchestrator.intents import Intents, SentenceEncoder, shipped
-from orchestrator.languages import PLEAS, detect, gloss
+from orchestrator.languages import COMPARED, PLEAS, detect, gloss
 from orchestrator.parsing import Parsed, parse, subject
 from orchestrator.references import meant
 from orchestrator.wishes import content, listed
@@ -94,10 +94,11 @@ _POINTING = re.compile(
     re.I,
 )
 _DESCRIBE = re.compile(
-    r"""^\W*(?:(?:please|just|simply|only|hey|ok|and|so|now|can\ you|could\ you|would\ you|do\ you|tell\ me|i\ want\ to\ know
-    |i\ wonder)[\s,]+)*(?:
+    r"""^\W*(?:(?:please|just|simply|only|first|hey|ok|and|so|now|can\ you|could\ you|would\ you|do\ you|tell\ me|i\ want\ to\ know
+    |i\ wonder|before\ [^,.:]{3,40}[,:]|in\ (?:the|this|that|my)\ (?:attached\ )?(?:clip|video|picture|photo|recording|sound
+    |file),)[\s,]*)*(?:
         (?:describe|identify|classify|caption|recogni[sz]e|analy[sz]e|guess|label|tag)\b(?!\s+how)
-      | tell\ me\ what\b
+      | tell\ me\ (?:\w+ly\ )?what\b | list\ (?:for\ me\ )?(?:what|everything|all)\b
       | what(?:'s|\ is|\ are|\ was|\ were)\ (?:this|that|these|those|it|in|on|happening|going\ on|shown|heard
       |visible|playing|making|there|the\ \w+\ (?:in|on|doing))\b
       | what\ (?:do|can|could|did|am|are|should)\ (?:you|i|we)\ (?:see|hear|seeing|hearing|recogni[sz]e|make\ of
@@ -176,7 +177,7 @@ _LENGTH: tuple[tuple[re.Pattern[str], float], ...] = tuple(
 )
 _CHANGE = re.compile(
     r"""^\W*(?:(?:ok|okay|please|now|and|then|nice|great|good|cool|hmm|yes|no|well|thanks|can\ you|could\ you
-    |would\ you|i\ want|i(?:'d|\ would)\ like|i\ like\ it|just|let's|let\ me\ hear|give\ me)[\s,.!;:]+)*(?:
+    |would\ you|i\ want|i(?:'d|\ would)\ like|i\ like\ it|just|let's|let\ me\ hear|give\ me|give\ us)[\s,.!;:]+)*(?:
         (?:exactly\ )?(?:the\ )?same\b | (?:do|try|make|play|say|repeat|turn|keep|change|shorten|lengthen|extend
         |take|hear)\ (?:it|that|this)\b(?!\ (?:picture|photo|image|video))
       | redo\b | (?:swap|exchange)\b | it\ (?:needs?|has|must|ought|should)\b | take\ (?:the\ |that\ )?[\w ]+\ out\b
@@ -370,7 +371,9 @@ def decide(
 
 
 _BESIDE_SPEECH = re.compile(
-    r"\b(?:music|noises?|echo\w*|reverb\w*|background|hiss|hum|crackl\w+|sounds?|accent|laugh\w*|breath\w*|static|distortion|birds?)\b", re.I
+    r"\b(?:music|noises?|echo\w*|reverb\w*|background|hiss|hum|crackl\w+|sounds?|accent|laugh\w*|breath\w*|static|distortion"
+    r"|birds?)\b",
+    re.I,
 )
 _MIX = re.compile(r"\b(?:mix|combine|blend|merge|mash|layer|put together)\b(?P<what>.+)", re.I)
 
@@ -474,7 +477,8 @@ _DEEDS = re.compile(
     r"|another) (?:joke|story|riddle|fact)"
     r"|write (?:me |us )?(?:a|an|some) (?:poem|story|essay|letter|email)"
     r"|(?:draft|write|prepare|draw up|compose|proofread|translate|fill in)\b[^.;:!?]{0,40}"
-    r"\b(?:contract|letter|essay|e-?mail|report|invoice|cv|resume|poem|code|recipe|cover letter|application|agreement|text message|homework))\b"
+    r"\b(?:contract|letter|essay|e-?mail|report|invoice|cv|resume|poem|code|recipe|cover letter|application|agreement"
+    r"|text message|homework))\b"
     r"|^\W*(?:please )?(?:can|could|would|will) you (?:please )?(?:bake|cook|order|buy|book|call|phone|email|send|drive|clean"
     r"|wash|fix|repair|pay"
     r"|hack|tell (?:me |us )?(?:a|an|some) (?:joke|story|riddle|fact)|write (?:me |us )?(?:a|an|some) (?:poem|story|essay"
@@ -569,14 +573,15 @@ def _sound_or_words(
         return audio_call(arguments_of(said, subject(said.rest[fresh.end() :].strip()), (), options), said, options, SIGNED)
     named = bool(earlier.sounds) and meant(said.rest, earlier.versions).named
     of_it = bool(_SEVERAL.search(said.rest)) and not content(uncounted(said.rest))  # "two other variants of that"
-    changing = bool(_CHANGE.search(said.rest)) or (intent == "change" and share >= 0.5) or _only_numbers(said) or named or of_it
+    changing = bool(_CHANGE.search(said.rest) or _MORE_SO.fullmatch(said.rest)) or (intent == "change" and share >= 0.5)
+    changing = changing or _only_numbers(said) or named or of_it
     making = bool(_MAKE.search(said.rest) or _AFTER.search(said.rest) or _SEVERAL.search(said.rest)) and not _ABLE.match(said.rest)
     of_part = bool(earlier.sounds) and bool(_of_a_part(said.rest, str(which_sound(said.rest, earlier)[0].request["prompt"])))
     if (
         (changing or of_part)
         and earlier.sounds
         and not attached
-        and (of_part or named or not making or not content(uncounted(subject(said.rest))))
+        and (of_part or named or not making or not content(uncounted(subject(_AGAIN.sub(" ", said.rest)))))
     ):
         if of_it:
             return replace(audio_call(changed(replace(said, rest="again"), earlier), said, options), anew=True, sure=CERTAIN)
@@ -608,6 +613,12 @@ def _sound_or_words(
     return audio_call(arguments_of(said, wanted, (), options), said, options, sure)
 
 
+# "happier", "much darker please"
+_MORE_SO = re.compile(
+    r"\W*(?:(?:a bit|a little|slightly|much|even|way|far|and|but|please|no|hmm)\b[\s,]*)*"
+    rf"(?:{'|'.join(sorted(COMPARED))})\W*(?:please\W*)?",
+    re.I,
+)
 # "a fountain in a park" is another sound; "a bit calmer" is none
 _A_THING = re.compile(
     r"an?\s+(?!(?:bit|little|lot|touch|tad|few|second|third|different|new|fresh|longer|shorter|louder|quieter|(?:more|less)|\w+er)\b)[\w-]{3,}"
@@ -773,7 +784,7 @@ _DIFFERENT = r"(?:different|distinct|separate|differing|alternative|various)"
 # "three takes of a dog" and "three different dogs" are three sounds; "two dogs" is one.
 _SEVERAL = re.compile(
     rf"\b(?:an?\s+)?(two|three|four|five|six|couple|pair|[2-6])\s+(?:of\s+)?(?:(?:{_DIFFERENT}|more|other|short"
-    rf"|quick|slight|subtle|close)\s+)*{_KINDS}\b(?:\s+(?:of|at)\b)?"
+    rf"|quick|slight|slightly|subtle|close)\s+)*{_KINDS}\b(?:\s+(?:of|at)\b)?"
     rf"|\b(two|three|four|five|six|[2-6])\s+{_DIFFERENT}\b",
     re.I,
 )

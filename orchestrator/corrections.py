@@ -51,7 +51,8 @@ _WEAK = (
     r"|doch|doch lieber|lieber|besser|eher|plutôt|plutot|mejor|finalement|al final|eigentlich"
 )
 _STRONG = (
-    r"no|nope|wait|hold on|hang on|sorry|oops|scratch that|correction|i mean(?:t)?(?! it)|let's (?:say|make (?:it|that))|make (?:it|that)"
+    r"no|nope|wait|hold on|hang on|sorry|oops|scratch that|correction|i mean(?:t)?(?! it)|let's (?:say|make (?:it|that))"
+    r"|make (?:it|that)"
     r"|make that|or rather|rather make it|on second thoughts?|better make it"
     r"|but (?:the|my|our|his|her) \w+(?: now)? (?:insists on|wants|needs|asked for|prefers|says|said)"
     r"|nein|ne|nee|nö|halt|moment|quatsch|stopp|ich meine?|ich meinte|sagen wir|machen sie(?: das| es)?|mach(?:en wir)?(?: das| es)?"
@@ -60,21 +61,26 @@ _STRONG = (
     r"|perdón|perdon|perdona|perdone|digo|espera|quiero decir|quería decir|mejor dicho|mejor|que sean"
     r"|算了|还是|不对|改成|改为|应该是|不是|不不|等等|等一下|我是说"
 )
-_UNIT = r"(?:[ -]?(?:seconds?|secs?|s|sekunden?|sek|secondes?|segundos?|seg|minutes?|min|minuten?|minutos?)(?![^\W\d_])|\s*(?:秒钟?|分钟))"
+_UNIT = (
+    r"(?:[ -]?(?:seconds?|secs?|s|sekunden?|sek|secondes?|segundos?|seg|minutes?|min|minuten?|minutos?)(?![^\W\d_])"
+    r"|\s*(?:秒钟?|分钟))"
+)
 _BETWEEN = r"[^.;!?。；！？\d\"“”„«»「」]"
 _BEFORE = r"(?:(?<![^\W\d_])|(?<=[\u3400-\u9fff])|(?=[\u3400-\u9fff]))"
 _AFTER = r"(?:(?![^\W\d_])|(?<=[\u3400-\u9fff])|(?=[\u3400-\u9fff]))"
 _FILLER = (
-    rf"{_WEAK}|{_STRONG}|to|only|just|about|around|now|let's|auf|nur|etwa|so|das|daraus|à|a|sólo|solo|unos|unas|environ|seulement|que|sur|ce sera"
+    rf"{_WEAK}|{_STRONG}|to|only|just|about|around|now|let's|auf|nur|etwa|so|das|daraus|à|a|sólo|solo|unos|unas|environ"
+    rf"|seulement|que|sur|ce sera"
     r"|sera|les|die|mach|el total|吧|要"
 )
 _PUT_RIGHT = re.compile(
-    rf"(?<![a-zA-Z\d.,_])(?P<old>{_N})(?P<unit>{_UNIT})?(?P<kept>{_BETWEEN}{{0,45}}?)"
+    rf"(?<!\d[.,])(?<![a-zA-Z\d_])(?P<old>{_N})(?P<unit>{_UNIT})?(?P<kept>{_BETWEEN}{{0,45}}?)"
     rf"(?:[\s,，:–—…-]|\.\.\.?)*(?:{_BEFORE}(?:{_WEAK}){_AFTER}[\s,，:–—-]*)*"
     rf"{_BEFORE}(?:{_STRONG}){_AFTER}(?:[\s,，:–—-]*{_BEFORE}(?:{_FILLER}){_AFTER})*[\s,，:–—-]*"
     rf"(?<![\d.,-])(?P<new>{_N})(?P<unit2>{_UNIT})?"
     r"(?P<tail>\s*(?:each|apiece|chacune?|jede[sr]?|cada una|daraus|吧|好了|就够了?|就行)(?![^\W\d_])"
-    r"|\s+(?:is (?:enough|fine|plenty)|will do|would do|to (?:match|fit)|reichen|genügen|suffisent|suffiront|suffit|bastan|basta|para que"
+    r"|\s+(?:is (?:enough|fine|plenty)|will do|would do|to (?:match|fit)|reichen|genügen|suffisent|suffiront|suffit|bastan"
+    r"|basta|para que"
     r"|pour (?:coller|tenir|correspondre)|damit es|weil|because)\b[^.,;:!?–—-]*)?(?(unit2)|(?(tail)|(?=\s*(?:$|[^\w\s]))))",
     re.I,
 )
@@ -100,7 +106,7 @@ def _numbers_right(text: str) -> str:
     while (found := _PUT_RIGHT.search(text, at)) is not None:
         unit = found["unit2"] or found["unit"] or ""
         joined = re.search(r"\b(?:and|or|with|und|oder|mit|et|ou|avec|y|o|con|und dann|then)\s*$", found["kept"], re.I)
-        if joined or not unit and not _LABEL.search(text[: found.start()]):
+        if joined or (not unit and not _LABEL.search(text[: found.start()])):
             at = found.end("old")
             continue
         after = text[found.end() :]
@@ -113,8 +119,10 @@ def _numbers_right(text: str) -> str:
 # -- things: "a swarm of wasps, sorry, of mosquitoes" --------------------------------------------------------------------
 
 _INSTEAD = re.compile(
-    r"\s*[,，–—-]\s*(?:(?:oh|ah|ach|no|non|nein|um|er)[\s,]+)*(?:sorry|pardon|oops|i mean(?:t)?|perdón|perdona|digo|quatsch|verzeihung|ich meine?"
-    r"|entschuldigung|je veux dire|quiero decir|不对|不是|我是说)(?: me| moi)?\s*[,，:]\s*(?:(?:me he (?:liado|equivocado)|my (?:mistake|bad)"
+    r"\s*[,，–—-]\s*(?:(?:oh|ah|ach|no|non|nein|um|er)[\s,]+)*(?:sorry|pardon|oops|i mean(?:t)?|perdón|perdona|digo|quatsch"
+    r"|verzeihung|ich meine?"
+    r"|entschuldigung|je veux dire|quiero decir|不对|不是|我是说)(?: me| moi)?\s*[,，:]\s*(?:(?:me he (?:liado|equivocado)"
+    r"|my (?:mistake|bad)"
     r"|i got that wrong|je me trompe|je me suis trompée?|ich hab mich vertan|我说错了|说错了)\s*[,，]\s*)?(?P<new>[^\W\d_]+)",
     re.I,
 )
@@ -123,8 +131,10 @@ _INSTEAD = re.compile(
 def things_right(text: str) -> str:
     """``text`` without the thing that it takes back: what is named instead begins with the same little word.
 
-    >>> things_right("un essaim de guêpes, pardon, de moustiques"), things_right("Un hipopótamo, perdón, me he liado, un rinoceronte cerca")
-    ('un essaim de moustiques', 'un rinoceronte cerca')
+    >>> things_right("un essaim de guêpes, pardon, de moustiques")
+    'un essaim de moustiques'
+    >>> things_right("Un hipopótamo, perdón, me he liado, un rinoceronte cerca")
+    'un rinoceronte cerca'
     """
     found = _INSTEAD.search(text)
     if found is None or _SEPARATE.search(text):

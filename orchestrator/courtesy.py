@@ -15,7 +15,8 @@ _GREETING = (
     r"|bonjour|bonsoir|salut|coucou|hola|buen[oa]s(?: d[íi]as| tardes| noches)?|你好|您好|嗨|哈喽|早上好|下午好|晚上好|早"
 )
 _THANKS = (
-    r"(?:many |a thousand |so )?thanks?(?: you)?(?: (?:so|very) much| a lot| a bunch| ever so much| in advance| again)*|thx|ty"
+    r"ta(?: very much| muchly)?|(?:many |a thousand |so )?thanks?(?: you)?(?: (?:so|very) much| a lot| a bunch| ever so much"
+    r"| in advance| again)*|thx|ty"
     r"|cheers|much obliged"
     r"|(?:vielen |herzlichen |besten |tausend |lieben )?dank(?:e|esch[öo]n)?(?: (?:dir|ihnen|euch))?(?: (?:sehr|sch[öo]n"
     r"|vielmals))?(?: im voraus)?"
@@ -28,7 +29,7 @@ _PRAISE = (
     r"|total|c'est|c'était|très|tres|trop|fue|era"
     r"|es|está|esta|muy|qué|que|me|ha|ha gustado|me ha|ja(?:ja)+|haha(?:ha)*|太|真|很|非常|好|蛮|挺) ?)*"
     r"(?:great|good|nice|wow|omg|lol|haha|amazing|awesome|cool|lovely|perfect|beautiful|wonderful|brilliant|fantastic|excellent"
-    r"|good job|well done|love it|i love it"
+    r"|good job|well done|love it|i love it|spot on|a belter|bang on|nailed it|sorted|ace|brill|lush"
     r"|gut|toll|klasse|super|prima|perfekt|wunderbar|fantastisch|genial|nett|schön|hübsch|spitze|geil"
     r"|génial|genial|parfait|top|magnifique|bien|bravo|chouette|nickel|joli|beau"
     r"|perfecto|buen[oa]|encantado|gustado|jaja\w*|mdr|哈哈+|estupendo|fantástico|fantastico|excelente|me encanta|guay"
@@ -130,6 +131,8 @@ def without_courtesy(text: str) -> str:
     """
     if small_talk(text):
         return text
-    led = _CLAUSE.sub(" ", _GREETS.sub("", _FILLS.sub("", text))) if not _SPOKEN.search(text) else _GREETS.sub("", text)
-    led = put_right(led) if _SPOKEN.search(text) else corrected(_ENDS.sub("", led))
+    if _SPOKEN.search(text):
+        led = put_right(_GREETS.sub("", text))
+    else:  # what takes something back may sound like a courtesy: "pardon"
+        led = _CLAUSE.sub(" ", corrected(_ENDS.sub("", _GREETS.sub("", _FILLS.sub("", text)))))
     return led.strip() if re.search(r"\w", led) else text

@@ -11,6 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from orchestrator.intents import examples
 from orchestrator.numbers import digits
@@ -218,7 +219,7 @@ def gloss(text: str, language: str) -> str:
     """
     if language == "en" or not text.strip():
         return text
-    text = _spoken(" ".join(text.split()), language)
+    text = _spoken(" ".join((simplified(text) if language == "zh" else text).split()), language)
     names = _names(text, language)
     held: list[str] = []
 
@@ -226,6 +227,12 @@ def gloss(text: str, language: str) -> str:
         held.append(finished)
         return f"\ue000{len(held) - 1}\ue001"
 
+    text = re.sub(
+        _BY_NAME if len(set(re.findall(_BY_NAME, text.lower()))) > 1 or _TECHNICAL.search(text) else _BY_LONG_NAME,
+        lambda m: hold(m[0]),
+        text,
+        flags=re.I,
+    )
     text = re.sub(
         r"\"[^\"]*\"|\bread aloud: .*$|\S*://\S+|(?<!\S)[~.]*/\S+|\b[\w-]*\d[\w-]*[a-z][\w-]*\b(?<!\ds)"
         r"|\b(?!mp3\b)[a-z]+(?:-[a-z\d]+)*-?\d[\w-]*\b",
@@ -276,6 +283,37 @@ def _relative(match: re.Match[str]) -> str:
     return match[0] if match[1] in _LEADS or match[1] in _ARTICLES or match[1] in ("make", "then", "hear") else f"{match[1]} "
 
 
+# Names of systems are no words of a language. "tango" alone is a dance; beside another system, or a seed, it is none.
+_BY_LONG_NAME = (
+    r"(?<![\w\ue000])(?:stable[- ]audio(?:-open|-3)?|make-an-audio(?:-2)?|ace-step|audioldm2?(?:-[\w-]+)?|musicldm"
+    r"|musicgen(?:-\w+)?|audiogen(?:-\w+)?"
+    r"|tangoflux|tango2|riffusion|nano-signal|hibari|musiclm)(?![\w])"
+)
+_BY_NAME = _BY_LONG_NAME.replace("|tango2|", "|tango2?|nano|")
+_TECHNICAL = re.compile(
+    r"[,;，、]\s*tango\s*[,;，、]\s*(?:\w+\s+)?(?:guidance|seed|graine|semilla|samen|guia|guía"
+    r"|\d+\s+(?:schritte|pasos|étapes|etapes))",
+    re.I,
+)
+
+
+def simplified(text: str) -> str:
+    """Traditional Chinese characters as simplified ones; what is quoted stays, for it is to be spoken.
+
+    >>> simplified("幫我做鞭炮的聲音「謝謝」"), simplified("雨声")
+    ('帮我做鞭炮的声音「謝謝」', '雨声')
+    """
+    pieces = re.split(r"(\"[^\"]*\"|“[^”]*”|「[^」]*」|『[^』]*』)", text)
+    return "".join(piece if k % 2 else _opencc().convert(piece) for k, piece in enumerate(pieces))
+
+
+@cache
+def _opencc() -> Any:
+    import opencc
+
+    return opencc.OpenCC("t2s")
+
+
 def _full_width(match: re.Match[str]) -> str:
     return "，。？！：；"[",.?!:;".index(match[1] or match[2])]
 
@@ -303,6 +341,7 @@ _COMPARED = {
     "thick": "thicker", "dry": "drier", "wet": "wetter", "hollow": "hollower", "short": "shorter", "long": "longer", "fine": "finer",
     "up close": "closer", "quickly": "faster", "softly": "softer", "dull": "duller", "eerie": "eerier",
 } | {w: w for w in "quieter louder faster slower higher deeper closer softer longer shorter".split()}  # fmt: skip # noqa: SIM905
+COMPARED = frozenset(_COMPARED.values())
 
 # -- words that no table knows: they would only lead a sound encoder astray
 
@@ -480,8 +519,10 @@ def _expanded(match: re.Match[str], english: str, hold: object) -> str:
 def _known(group: str, english: str) -> str:
     if re.search(" seconds?| half", english) and group[:1].isdigit():
         return group
-    counted = "versions of" in english or " different" in english
+    counted = bool(re.search("(?:versions|takes|variants) of| different", english))
     table = _TAKES if counted else _ORDER if re.search(" one|version| second| half", english) else {}
+    if counted and "one]" in english:
+        table = _ORDER | _TAKES
     return table.get(group, group)
 
 

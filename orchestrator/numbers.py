@@ -54,7 +54,8 @@ _LANGUAGES = {
         hundred=r"(?:(one|two|three|four|five|six|seven|eight|nine|a)[ -])?hundred",
         second=r"seconds?\b|secs?\b\.?|s\b", minute=r"minutes?\b|mins?\b\.?|m\b", hour=r"hours?\b", said="seconds",
         half=r"half", quarter=r"quarter", three=r"three[ -]quarters", joint=r"and (?:a )?", point="point", minus=r"minus|negative",
-        counted=r"(?:denoising|diffusion|inference|sampling) steps|steps(?=\W*$|[,;.)]| please| and (?:a )?(?:guidance|seed|cfg))|lufs|lkfs", numbered=r"seed|guidance|cfg",
+        counted=r"(?:denoising|diffusion|inference|sampling) steps|lufs|lkfs"
+        r"|steps(?=\W*$|[,;.)]| please| and (?:a )?(?:guidance|seed|cfg))", numbered=r"seed|guidance|cfg",
         apart=r"to|and|until|till|or|through", at=r"second",
         scene=r"every|each|per|within|in|once|since|past", scene_after=r"before|after|later|ago|apart|to midnight|past|away"
         r"|late|early|old|walk|drive",

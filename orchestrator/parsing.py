@@ -75,7 +75,8 @@ _TRANSCRIPT_BARE = (
     ),
     # "have a grumpy old man say: …"
     re.compile(
-        rf"^[^:.!?{QUOTES}]{{0,60}}\b(?:read(?! (?:(?:this|it|me) )?(?:carefully|closely|again|twice|properly))|says?|saying|speak|announc(?:e|es|ing)|narrate|recite|whisper(?:s|ing)?|pronounce"
+        rf"^[^:.!?{QUOTES}]{{0,60}}\b(?:read(?! (?:(?:this|it|me) )?(?:carefully|closely|again|twice|properly))|says?|saying"
+        rf"|speak|announc(?:e|es|ing)|narrate|recite|whisper(?:s|ing)?|pronounce"
         rf"|voice|shout)\b"
         rf"(?!\s+(?:something|anything)\b)[^:{QUOTES}]{{0,40}}:\s*(?P<q1>.+)$",
         re.I | re.S,
@@ -246,13 +247,15 @@ def duration(text: str) -> tuple[str, float | None, float]:
 def _decade(match: re.Match[str], after: str) -> bool:
     """ "80s synth" is a style, "80s of synth" and "20s rain" are lengths."""
     years = re.fullmatch(r"(?:19|20)?([1-9])0s", match[0], re.I)
-    if years is None or re.match(r"\s*(?:$|[,.;:!?)]|(?:of|long|please|for|with|and|or|in|at|clip|sound|total|max|then)\b)", after, re.I):
+    counted = r"\s*(?:$|[,.;:!?)]|(?:of|long|please|for|with|and|or|in|at|clip|sound|total|max|then)\b)"
+    if years is None or re.match(counted, after, re.I):
         return False
     return years[1] in "56789" or bool(_ERA.match(after))
 
 
 _ERA = re.compile(
-    r"[ -](?:\w+ )?(?:style\w*|synth\w*|pop|rock|disco|funk|jazz|swing|movie|film|tv|radio|sitcom|cartoon|game|arcade|vibe|music|hits?|song|charts"
+    r"[ -](?:\w+ )?(?:style\w*|synth\w*|pop|rock|disco|funk|jazz|swing|movie|film|tv|radio|sitcom|cartoon|game|arcade|vibe"
+    r"|music|hits?|song|charts"
     r"|charleston|big band|soul|blues|punk|house|techno|rave|hip|computer|modem|phone|telephone|car)\b",
     re.I,
 )
@@ -408,10 +411,15 @@ def _negatives(text: str) -> tuple[str, str]:
         flags=re.I,
     )
     opened = re.sub(
-        r"\b(?:absolutely|definitely|certainly|positively|really|explicitly|especially|above all) (?=no\b|without\b|not any\b)", "", opened, flags=re.I
+        r"\b(?:absolutely|definitely|certainly|positively|really|explicitly|especially|above all) (?=no\b|without\b"
+        r"|not any\b)",
+        "",
+        opened,
+        flags=re.I,
     )
     opened = re.sub(
-        r"\b(?:and )?(?:i|we)(?:'d| would)? (?:want|need|like|prefer) (?:to have )?(?:the |that |this |all |those )?([\w' -]+?) (?:gone|removed|taken out|out of (?:it|there|that))\b",
+        r"\b(?:and )?(?:i|we)(?:'d| would)? (?:want|need|like|prefer) (?:to have )?(?:the |that |this |all "
+        r"|those )?([\w' -]+?) (?:gone|removed|taken out|out of (?:it|there|that))\b",
         r", without \1,",
         opened,
         flags=re.I,

@@ -24,24 +24,28 @@ _VAGUE = frozenset(
 _SOFT = r"(?:please |pls |maybe |perhaps |possibly |kindly |also |just |really |quickly |be so kind as to |try to |help me )*"
 _DO = (
     r"(?:make|create|generate|produce|give|do|get|find|play|record|simulate|imitate|design|render|compose|build|cook up|come up with"
-    r"|whip up|synthesi[sz]e|have|send|show|bring|add|knock up|rustle up|mock up|magic up|dream up|lay down|throw together|sort (?:me |us )?out"
+    r"|whip up|synthesi[sz]e|have|send|show|bring|add|knock up|rustle up|mock up|magic up|dream up|lay down|throw together"
+    r"|sort (?:me |us )?out"
     r"|put together)"
 )
 _FOLK = (
     r"(?:grand)?(?:sons?|daughters?|kids?|child(?:ren)?|wife|husband|mum|mom|dad|mother|father|parents|boss|teacher|students?|class"
     r"|friends?|sister|brother|boyfriend|girlfriend|clients?|customers?|neighbou?rs?|colleagues?|director|editor|team|little one)"
 )
+_SPACED = tuple(part.replace(" ", r"\ ") for part in (_SOFT, _DO, _FOLK))  # in a verbose pattern
 _ASKED = re.compile(
     rf"""\b(?:
-        (?:can|could|would|will)\ (?:you|u|ya|we|i|one)\ {_SOFT}{_DO}\b
-      | (?:i|we)(?:'d|'m|'re|\ would|\ am|\ are|\ will|'ll)?\ {_SOFT}(?:need|want|would\ love|love|like|looking\ for|after|could\ use
-        |be\ looking\ for)\b(?:\ (?:you\ )?to\ (?:{_DO}|hear)\b)?
-      | (?:please|so|now|then)\ {_DO}\b
-      | (?:my|our|his|her|the)\ (?:\w+\ )?{_FOLK}\ {_SOFT}(?:wants?|needs?|wishes\ for|asks?\ for|(?:is|are)\ asking\ for|asked\ for
-        |would\ (?:like|love))\b(?:\ (?:{_DO}|hear)\b)?
-      | (?:and|so|but)\ {_SOFT}(?:need|want|could\ use|would\ (?:like|love))\b(?:\ to\ (?:{_DO}|hear)\b)?
+        (?:can|could|would|will)\ (?:you|u|ya|we|i|one)\ {_SPACED[0]}{_SPACED[1]}\b
+      | (?:i|we)(?:'d|'m|'re|\ would|\ am|\ are|\ will|'ll)?\ {_SPACED[0]}(?:need|want|would\ love|love|like|looking\ for
+      |after|could\ use
+        |be\ looking\ for)\b(?:\ (?:you\ )?to\ (?:{_SPACED[1]}|hear)\b)?
+      | (?:please|so|now|then)\ {_SPACED[1]}\b
+      | (?:my|our|his|her|the)\ (?:\w+\ )?{_SPACED[2]}\ {_SPACED[0]}(?:wants?|needs?|wishes\ for|asks?\ for|(?:is
+      |are)\ asking\ for|asked\ for
+        |would\ (?:like|love))\b(?:\ (?:{_SPACED[1]}|hear)\b)?
+      | (?:and|so|but)\ {_SPACED[0]}(?:need|want|could\ use|would\ (?:like|love))\b(?:\ to\ (?:{_SPACED[1]}|hear)\b)?
       | do\ you\ have\b | have\ you\ got\b | how\ about\b | let\ me\ hear\b | let's\ (?:have|hear|make|do)\b
-      | is\ it\ possible\ to\ {_DO}\b
+      | is\ it\ possible\ to\ {_SPACED[1]}\b
     )\ *(?:(?:me|us|it|for\ me)\b\ *)*""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -100,6 +104,9 @@ def asked(text: str) -> str:
     """
     bare = _PURPOSE.sub(" ", text)
     bare = " ".join(bare.split()) if content(bare) else text
+    told = re.match(r"(?P<before>[^:.!?]{8,120}):\s+(?P<what>\S.*)$", bare)
+    if told and _STORY.search(told["before"]) and not _ASKED.search(told["before"]) and content(told["what"]):
+        bare = told["what"]  # "you got it wrong twice, so listen: …"
     sentences = [s for s in _SENTENCE.split(bare) if s.strip()]
     wished = [_after_the_wish(s) for s in sentences]
     if any(wish for wish in wished):
