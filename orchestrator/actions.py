@@ -299,7 +299,8 @@ def carried_out(
     if tool == "compare":
         return _compare(said, attached, earlier, which, backends)
     if tool in ("generate_image", "generate_video"):
-        return _picture(tool, said, attached)
+        drawn = _IMAGE if tool == "generate_image" else _VIDEO
+        return _picture(tool, said, attached) if not attached or drawn.search(said.text) else None
     if tool == "soundtrack_video":
         video = next((ref for ref in attached if ref.kind == "video"), None) or earlier.last("video")
         return _soundtrack(said, video) if video else None
@@ -403,6 +404,12 @@ def _compare(
     if not names and asked.asked == "compare" and len(asked.versions) > 1:
         return Act(asks=f"{told_apart(asked.versions)} Which one is better?", about="versions")
     led = re.search(rf"(?:\bon\b|\bfor\b|\bwith\b|\bdo(?:es)? with\b|:)\s*['‘{QUOTES}]?(?P<what>\w.*)$", rest, re.I)
+    if led and content(
+        subject(
+            _COMPARE.sub(" ", re.sub(r"\b(?:how|do|does|and|or|between|the|models?|systems?)\b", " ", rest[: led.start()], flags=re.I))
+        )
+    ):
+        led = None  # "rain on a tent, with A and with B"
     fed = re.search(r"\b(?:run|put|send|pass|feed|give)\s+(?P<what>.+?)\s+(?:through|to|past)\b(?=\s*(?:$|[,.]|and\b))", rest, re.I)
     led = fed or led
     rest = _COMPARE.sub(" ", led["what"] if led else rest)
@@ -550,6 +557,10 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
         and said.seconds is None
     ):
         return Act("edit_audio", (("source", chosen.versions[0].sound.media.id), ("kind", "restore")))
+    for sentence in re.split(r"(?<=[.!;])\s+", text) if not heard else ():  # "Two was the keeper. Back to number two!"
+        back = meant(sentence, earlier.versions)
+        if back.named and back.asked == "restore" and len(back.versions) == 1 and not content(back.rest) and sentence != text:
+            return Act("edit_audio", (("source", back.versions[0].sound.media.id), ("kind", "restore")))
     found = regions(text, length)
     extending = _EXTEND.search(text)
     style, vary, turned = _STYLE.search(said.rest), _VARY.search(text), _TURNED.search(said.rest)

@@ -895,6 +895,15 @@ def _length(said: Parsed, old: float, rest: str) -> tuple[float, str, bool]:
     return seconds, rest, seconds != old
 
 
+# "with a darker mood": of the whole sound
+_MANNER = re.compile(
+    r"(?:an?\s+|the\s+)?(?:(?:much|slightly|a bit)\s+)?(?:(?:\w+er|(?:more|less)\s+\w+)\s+)?(?:ambience|atmosphere|mood|tone"
+    r"|feel(?:ing)?|vibe"
+    r"|sound|character|timbre|colou?r)(?:\s+(?:much\s+)?(?:\w+er|(?:more|less)\s+\w+))?",
+    re.I,
+)
+
+
 def _reworded(prompt: str, rest: str) -> tuple[str, str, bool]:
     """The prompt with swaps and additions applied, what is left of the text, and whether anything was."""
     too = _TOO.search(rest)
@@ -918,7 +927,7 @@ def _reworded(prompt: str, rest: str) -> tuple[str, str, bool]:
             return (named.sub(new, prompt, count=1) if named.search(prompt) else f"{prompt} with {new}"), left, True
         return new, left, True
     match = _ADDED.search(rest)
-    if match and content(match["new"]) and not re.search(r"\bseed\b", match["new"], re.I):
+    if match and content(match["new"]) and not re.search(r"\bseed\b", match["new"], re.I) and not _MANNER.fullmatch(match["new"]):
         joint = " and " if " with " in prompt else " with "
         left = f"{rest[: match.start()]} {rest[match.end() :]}"
         return (f"{prompt}{joint}{match['new'].strip()}" if prompt else match["new"].strip()), left, True

@@ -291,7 +291,8 @@ _BY_LONG_NAME = (
 )
 _BY_NAME = _BY_LONG_NAME.replace("|tango2|", "|tango2?|nano|")
 _TECHNICAL = re.compile(
-    r"[,;，、]\s*tango\s*[,;，、]\s*(?:\w+\s+)?(?:guidance|seed|graine|semilla|samen|guia|guía"
+    r"(?:\b(?:avec|con|mit|sur|auf)\s|用)\s*tango\s*(?=[,;.，。、]|$)"
+    r"|[,;，、]\s*tango\s*[,;，、]\s*(?:\w+\s+)?(?:guidance|seed|graine|semilla|samen|guia|guía"
     r"|\d+\s+(?:schritte|pasos|étapes|etapes))",
     re.I,
 )

@@ -102,7 +102,7 @@ _SEED = re.compile(
 _STEPS = re.compile(
     rf"[,;(]?\s*(?:\b(?:with|using|use|at|in|run|take)\s+)?(?:\b(?:only|just"
     rf"|about)\s+)?\b(?:(?P<a>{_NUMBER})\s+(?:denoising|diffusion|inference|sampling|ddim)\s+steps\b"
-    rf"|(?:inference_|denoising\s+|num_inference_)?steps\s*(?:=|:|of|to)\s*(?P<b>\d+)"
+    rf"|(?:inference_|denoising\s+|num_inference_)?steps\s*(?:=|:|of|to)\s*(?P<b>\d+)|(?<!\w )\bsteps\s+(?P<h>\d+)(?=\s*(?:[,.;)]|$))"
     rf"|(?<=with )(?P<c>\d+)\s+steps\b|(?<=use )(?P<d>\d+)\s+steps\b|(?<=using )(?P<e>\d+)\s+steps\b"
     rf"|(?<=at )(?P<f>\d+)\s+steps\b"
     rf"|(?P<g>\d+)\s+steps\b(?=\s*(?:only\b|[,;:.)]|$|and\s+(?:a\s+)?(?:guidance|cfg|seed))))(?:\s+only\b)?\)?",
