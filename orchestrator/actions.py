@@ -263,8 +263,8 @@ def act(
         and not _points(_no_audio(text), "video")
     ):
         return _picture("generate_video", said, attached)
-    shown = _IMAGE.search(text) or _IMAGE.search(_no_audio(text))
-    if "generate_image" in tools and shown and not _HEARD.search(_no_audio(text)) and not _points(text, "image"):
+    drawn = _IMAGE.search(text) or _IMAGE.search(_no_audio(text))
+    if "generate_image" in tools and drawn and not _HEARD.search(_no_audio(text)) and not _points(text, "image"):
         return _picture("generate_image", said, attached)
     if describing:
         return None
@@ -631,7 +631,7 @@ _LONGER = re.compile(
     re.I,
 )
 _BESIDE_LENGTH = re.compile(
-    r"\b(?!(?:it|that|this|the|a|an|make|makes?|please|can|could|would|you|i|i'd|we|want|need|have|get|like|to|be|one|ones"
+    r"\b(?!(?:recording|audio|track|take|end|last|lasts|whole|shall|go|its|it|that|this|the|a|an|make|makes?|please|can|could|would|you|i|i'd|we|want|need|have|get|like|to|be|one|ones"
     r"|first|second|third|last"
     r"|previous|sound|clip|version|but|and|now|ok|just|for|until|till|up|in|total|altogether|of|seconds?|secs?|s|minutes?|is"
     r"|should|by|too"
