@@ -120,6 +120,7 @@ _DUCK = re.compile(
     re.I,
 )
 _DROP = re.compile(
+    r"\breplace (?:the|its|all (?:the|its)?) ?(?:sound|audio|track|noise)\b|"
     r"\b(?:drop|throw (?:away|out)|discard|replace|remove|mute|ditch|delete|lose|without|get rid of|kill|strip|cut|silence"
     r"|bin|chuck(?: out)?"
     r"|scrap|erase"
@@ -187,7 +188,8 @@ _RESTORE = re.compile(
     r"(?:was|is|sounded|sounds|worked) (?:\w+ )?(?:better|nicer|best)\b)"
     r"|^\W*(?:(?:please|ok|no|nope|nah|hmm|oh|sorry|let's|can you|could you|i want to|actually|better|scrap that|forget (?:that|it)"
     r"|never mind|and|then|now|just)[\s,]+)*(?:undo(?:\s+(?:that|it|this"
-    r"|the last (?:change|step|edit)))?"
+    r"|the last (?:change|step|edit)))?|(?:scrap|discard|cancel|drop|take back|revoke|forget) (?:the |that "
+    r"|my )?last (?:change|edit|step)"
     r"|revert(?:\s+(?:that|it|this))?|restore|(?:go|take me|bring me|get|return|switch)?\s*back)\b",
     re.I,
 )
@@ -657,7 +659,7 @@ def _restore(text: str, earlier: Conversation, which: Sound | None) -> Act | Non
     rest = _RESTORE.sub(" ", text)
     if not earlier.sounds:
         return Act(asks=NO_SOUND)
-    undo = re.search(r"\b(?:undo|revert)\b", text, re.I)
+    undo = re.search(r"\b(?:undo|revert)\b|\blast (?:change|edit|step)\b", text, re.I)
     if not undo and not _BACK.search(rest):
         return None
     return _restored(text, earlier, which, named=not undo and not _PREVIOUS.search(rest))

@@ -267,7 +267,7 @@ _CUES = re.compile(
     r"turn (?:it|that)|keep (?:it|that)|play (?:it|that)|i(?:'d| would)? (?:like|want)(?: it)?|give me"
     r"|let me hear|please|but|now|and then|then|ok|okay|nice|great|good|"
     r"thanks|just|it|that|instead|sound(?:s|ing)?|to be|of (?:it|that|this)|hear|time|yes|no|hmm|change|use"
-    r"|also|now|be|a bit of|i|we|need|want|like|needs? to|has to|must|should|keep (?:everything|all)|everything)\b",
+    r"|also|now|be|a bit of|i|we|need|want|like|prefer|rather|needs? to|has to|must|should|keep (?:everything|all)|everything)\b",
     re.I,
 )
 
@@ -399,7 +399,7 @@ def _mixed(said: Parsed, earlier: Conversation) -> tuple[MediaRef, ...]:
 
 def _aside(said: Parsed, earlier: Conversation, options: RulesOptions) -> Call | Say | None:
     """What is asked between two sounds: a length, a taste, a licence; and wishes that leave the choice to us or list several."""
-    if earlier.sounds and (_HOW_LONG_IS_IT.search(said.rest) or _TASTE.search(said.rest)):
+    if earlier.sounds and any(asks.search(said.rest) for asks in (_HOW_LONG_IS_IT, _WHICH_LENGTH, _TASTE)):
         return Say(chat(said.rest, earlier, options), sure=CERTAIN)
     if _FREE.search(said.rest) and (_ASKING.match(said.rest) or "?" in said.text or _ABLE_TO.match(said.rest)):
         return Say(OWN_SOUNDS, sure=CERTAIN)
@@ -457,6 +457,9 @@ _TASTE = re.compile(
     r"\b(?:which|what)\b.*\b(?:do|would) you (?:like|prefer|choose|take|pick)\b|\byour favou?rite\b"
     r"|\bwhich (?:one |version |take |of (?:them|these|those) )?(?:is|was|sounds) (?:better|best|nicer)\b",
     re.I,
+)
+_WHICH_LENGTH = re.compile(
+    r"\bwhich (?:one |version |of (?:them|these|those) |sound |take )?(?:is|was) (?:the )?(longe\w+|shorte\w+)\b", re.I
 )
 _HOW_LONG_IS_IT = re.compile(
     r"^\W*(?:(?:and|so|ok|hey)[\s,]+)*how (?:long|many seconds) (?:is|was|are|does|did)\b.*\b(?:it|this|that|sound|one|version|last)\b"
@@ -544,7 +547,11 @@ def _intent(text: str, classify: Classify) -> tuple[str, float]:
     return intent, share
 
 
-_FREE = re.compile(r"\b(?:royalt\w+|copyright\w*|licen[cs]e\w*|commercial(?:ly)?|free to use|who owns|creative commons)\b", re.I)
+_FREE = re.compile(
+    r"\bis (?:it|this|loa|all (?:of )?this) (?:for )?free\b"
+    r"|\b(?:royalt\w+|copyright\w*|licen[cs]e\w*|commercial(?:ly)?|free to use|who owns|creative commons)\b",
+    re.I,
+)
 _SURPRISE = re.compile(
     r"\b(?:surprise me|whatever you (?:like|want)|anything you (?:like|want)|dealer's choice|you (?:choose|decide|pick))\b", re.I
 )
@@ -593,9 +600,15 @@ def _sound_or_words(
         seen = bool(attached) and all(ref.kind != "audio" for ref in attached) and bool(_SOUNDS_LIKE.search(said.rest))
         return audio_call(arguments_of(said, prompt, media, options), said, options, CERTAIN if seen else GUESS)
     if not attached and not earlier.sounds and (mood := _MOOD.match(wanted)):
-        return audio_call(arguments_of(said, f"{mood[1]} sounds", (), options), said, options, CERTAIN)
+        prompt = f"{mood['how']} sounds{mood['why'] or ''}"
+        return audio_call(arguments_of(said, prompt, (), options), said, options, CERTAIN)
     if not attached and not earlier.sounds and _COMPARED.search(said.rest):
         return Say(NO_SOUND_YET, "prompt", SIGNED)
+    funny = _BUT_SO.match(said.rest) if not earlier.sounds and not attached else None
+    if funny and content(subject(funny["what"])):  # "a zombie groaning, but make it funny"
+        return audio_call(
+            arguments_of(said, f"{subject(funny['what'])}, {funny['so'].strip(' .!?')}", (), options), said, options, CERTAIN
+        )
     if _POINTING.search(said.rest) and not (intent == "chat" and _ASKING.match(said.rest)):
         return Say(ASK_PICTURE, "prompt")
     if intent == "chat" and _WANTS.search(said.rest):
@@ -619,6 +632,9 @@ _MORE_SO = re.compile(
     rf"(?:{'|'.join(sorted(COMPARED))})\W*(?:please\W*)?",
     re.I,
 )
+_BUT_SO = re.compile(
+    r"(?P<what>.+?),?\s+(?:but|and|only|just)\s+make (?:it|that|them)\s+(?!\d|again\b|stop\b)(?:sound\s+)?(?P<so>.+)$", re.I
+)
 # "a fountain in a park" is another sound; "a bit calmer" is none
 _A_THING = re.compile(
     r"an?\s+(?!(?:bit|little|lot|touch|tad|few|second|third|different|new|fresh|longer|shorter|louder|quieter|(?:more|less)|\w+er)\b)[\w-]{3,}"
@@ -629,7 +645,8 @@ _A_THING = re.compile(
 _MOOD = re.compile(
     r"(?:something|anything|some sounds?|a sound)(?: (?:that is|that sounds|really|very|kind of|a bit|rather|more|to be))* "
     r"(?!else\b|nice\b|cool\b|good\b|new\b"
-    r"|different\b|like\b|for\b|of\b|with\b|that\b|to\b|about\b|fitting\b|similar\b|great\b|fun\b|interesting\b|please\b|random\b)([a-z-]{4,})$",
+    r"|different\b|like\b|for\b|of\b|with\b|that\b|to\b|about\b|fitting\b|similar\b|great\b|fun\b|interesting\b|please\b|random\b)"
+    r"(?P<how>[a-z-]{4,})(?P<why> (?:for|to)\b.*)?$",
     re.I,
 )
 _VAGUE_WISH = re.compile(r"\b(?:something|anything|whatever|stuff|surprise|idea|thing)\b", re.I)
@@ -703,6 +720,11 @@ def chat(text: str, conversation: Conversation, options: RulesOptions) -> str:
         return f"Version {current.number}{came}: {caption(current)}."
     if current and _HOW_LONG_IS_IT.search(lower):
         return f"It is {current.sound.seconds:.4g} seconds long."
+    if len(made) > 1 and (asked := _WHICH_LENGTH.search(lower)):
+        longest = max(made, key=lambda v: v.sound.seconds), min(made, key=lambda v: v.sound.seconds)
+        found = longest[0 if asked[1].startswith("long") else 1]
+        equal = all(v.sound.seconds == found.sound.seconds for v in made)
+        return f"All are {found.sound.seconds:.4g} s long." if equal else f"Version {found.number}, {found.sound.seconds:.4g} s long."
     if len(made) > 1 and _TASTE.search(lower):
         return f"That is for your ears to say: I have none. {told_apart(made[-4:])}"
     if re.search(r"\b(?:models?|backends?|systems?)\b", lower):
@@ -851,7 +873,8 @@ def beside_media(rest: str) -> str:
     for pattern in _REFERENCE.values():
         wanted = pattern.sub(" ", wanted)
     wanted = re.sub(
-        r"^(?:\W|\b(?:but|and|with|something|anything|similar|like|to|for|of|it|this|that|both|here|make|just"
+        r"^(?:\W|\b(?:(?:these|those|the) (?:two|three|four)(?: (?:in)?to (?:one|a single)(?: (?:sound|clip|track))?)?|but"
+        r"|and|with|something|anything|similar|like|to|for|of|it|this|that|both|here|make|just"
         r"|as|is|blend|mix|combine|turn|into|a|the|sound|fitting|what|would)\b)+",
         "",
         wanted,
@@ -895,6 +918,10 @@ def _length(said: Parsed, old: float, rest: str) -> tuple[float, str, bool]:
     return seconds, rest, seconds != old
 
 
+_CALLS = (
+    r"(?:barking|meowing|purring|neighing|whinnying|mooing|howling|growling|crowing|quacking|bleating|chirping|tweeting|hissing|roaring"
+    r"|oinking|clucking|cawing|hooting|buzzing|croaking|braying|squeaking|singing)"
+)
 # "with a darker mood": of the whole sound
 _MANNER = re.compile(
     r"(?:an?\s+|the\s+)?(?:(?:much|slightly|a bit)\s+)?(?:(?:\w+er|(?:more|less)\s+\w+)\s+)?(?:ambience|atmosphere|mood|tone"
@@ -922,7 +949,8 @@ def _reworded(prompt: str, rest: str) -> tuple[str, str, bool]:
         if not content(new):
             continue
         left = f"{rest[: match.start()]} {rest[match.end() :]}"
-        named = re.compile(rf"\b(?:an?\s+|the\s+)?{re.escape(old)}s?\b", re.I) if content(old) else None
+        call = rf"(?:\s+{_CALLS}\b)?"  # a cat does not bark
+        named = re.compile(rf"\b(?:an?\s+|the\s+)?{re.escape(old)}s?\b{call}", re.I) if content(old) else None
         if named and content(prompt):
             return (named.sub(new, prompt, count=1) if named.search(prompt) else f"{prompt} with {new}"), left, True
         return new, left, True

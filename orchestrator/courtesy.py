@@ -15,7 +15,8 @@ _GREETING = (
     r"|bonjour|bonsoir|salut|coucou|hola|buen[oa]s(?: d[íi]as| tardes| noches)?|你好|您好|嗨|哈喽|早上好|下午好|晚上好|早"
 )
 _THANKS = (
-    r"ta(?: very much| muchly)?|(?:many |a thousand |so )?thanks?(?: you)?(?: (?:so|very) much| a lot| a bunch| ever so much"
+    r"ta(?: very much| muchly)?|(?:many |a thousand |so )?thanks?(?: you)?(?: (?:so|very) much| a lot| a bunch| a million"
+    r"| a ton| heaps| ever so much"
     r"| in advance| again)*|thx|ty"
     r"|cheers|much obliged"
     r"|(?:vielen |herzlichen |besten |tausend |lieben )?dank(?:e|esch[öo]n)?(?: (?:dir|ihnen|euch))?(?: (?:sehr|sch[öo]n"

@@ -153,9 +153,10 @@ _SMALL = {
     },
 }  # fmt: skip
 _SPEAK = {
-    "de": r"\b(?:sag|sage|sagt|sagen|sprich|sprechen|spricht|lies|lesen|vorlesen|fluster\w*|verkund\w*|ansage|ruf|ruft|rufen)\b",
-    "fr": r"\b(?:dis|dit|dire|parle|lis|lire|lit|annonce\w*|prononce\w*|chuchote\w*|crie)\b",
-    "es": r"\b(?:di|dice|diga|diciendo|decir|habla|lee|leer|anuncia\w*|pronuncia\w*|susurra\w*|grita)\b",
+    "de": r"\b(?:sag|sage|sagt|sagen|sprich|sprechen|spricht|erzahlt|erzahlend\w*|lies|lesen|vorlesen"
+    r"|fluster\w*|verkund\w*|ansage|ruf|ruft|rufen)\b",
+    "fr": r"\b(?:dis|dit|dire|parle|lis|lire|lit|annonce\w*|prononce\w*|chuchote\w*|crie|raconte\w*|racontant)\b",
+    "es": r"\b(?:di|dice|diga|diciendo|decir|habla|lee|leer|anuncia\w*|pronuncia\w*|susurra\w*|grita|cuenta|contando|narra\w*)\b",
     "zh": r"(?:说|朗读|念|读|播报|宣布|讲)",
 }
 _ALOUD = {  # "Lies das vor: …", what follows is to be spoken
@@ -241,6 +242,7 @@ def gloss(text: str, language: str) -> str:
     )
     if language == "zh":  # typed with an English keyboard
         text = re.sub(r"(?<=[\u3400-\u9fff])\s*([,.?!:;])|(?<![\d\w])([,.?!:;])(?=\s*[\u3400-\u9fff])", _full_width, text)
+    text = text.replace("läut", "laeut").replace("Läut", "laeut")  # bells ring; "lauten" is loud
     text = _each_denied(digits(fold(text).replace("allererst", "erst"), language), language)
     for pattern, english in _phrases(language):
         text = pattern.sub(lambda m, english=english: _expanded(m, english, hold), text)  # type: ignore[misc]
@@ -268,6 +270,7 @@ def gloss(text: str, language: str) -> str:
         joined = re.sub(r"(?<=[\u3400-\u9fff])(?=[a-z\d])|(?<=[a-z\d])(?=[\u3400-\u9fff])", " ", joined, flags=re.I)
     if language == "de":  # "ein Zug der vorbeifährt", without its comma
         joined = re.sub(rf"\b([a-z]+) the (?=(?:{_DOINGS_END}))(?!{_THINGS}\b)", _relative, joined)
+    joined = re.sub(r"\b(?:an? )?(\w{3,}) (\w+ing) \1\b", r"\1 \2", joined)  # "baby gurgling baby"
     joined = re.sub(r"\b(while|when) (?:it )?(rain|snow|hail)\b", r"\1 \2ing", joined)
     joined = re.sub(r"([,;:])(?:\s*[,;:])+", r"\1", joined).strip(" ,;")
     return re.sub(r"\ue000(\d+)\ue001", lambda m: held[int(m[1])], joined)

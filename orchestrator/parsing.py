@@ -29,9 +29,11 @@ _DURATION = re.compile(
 # "length: 20"
 _LENGTH_SAID = re.compile(rf",?\s*\b(?:length|duration|laenge|long)\s*(?:of|is|=|:)\s*(?P<n>{_NUMBER})\b(?!\s*\w)", re.IGNORECASE)
 # "every two seconds" and "in ten minutes" tell what is heard, not how long the sound is.
-_CONTENT_BEFORE = re.compile(r"\b(?:every|each|per|within|in|after|once|since|until|before|past|at)\s*$", re.IGNORECASE)
+_CONTENT_BEFORE = re.compile(r"\b(?:at the|every|each|per|within|in|after|once|since|until|before|past|at)\s*$", re.IGNORECASE)
 _CONTENT_AFTER = re.compile(
-    r"^\s*(?:before|later|ago|after|apart|to midnight|past|earlier|away|late|early|old|walk|drive)\b", re.IGNORECASE
+    r"^\s*(?:mark\b|in\b(?!\s+(?:length|total|all))|before|later|ago|after|apart|to midnight|past|earlier|away|late|early|old"
+    r"|walk|drive)\b",
+    re.IGNORECASE,
 )
 _DURATION_FRAME_BEFORE = re.compile(
     r"(?:,\s*|;\s*)?\b(?:(?:that|which)\s+(?:lasts?|is)|lasting(?:\s+for)?|for|about|around|roughly"
@@ -157,7 +159,8 @@ _WISHES = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _TAIL = re.compile(
-    r"(?:[\s,.!?;:-]|\b(?:please|thanks|thank you|for me|if you can|if possible|would be (?:nice|great|lovely|cool)|"
+    r"(?:[\s,.!?;:-]|\b(?:to (?:pick|choose|select) from|so i can (?:pick|choose)|please|thanks|thank you|for me|if you can"
+    r"|if possible|would be (?:nice|great|lovely|cool)|"
     r"let me hear (?:one|it|that)|can you do that|sounds? like|to me|ok|okay|and|with|but|for|about|of|see|use"
     r"|using|made|make it|like|"
     r"generated|created|for details|at)\b)+$",

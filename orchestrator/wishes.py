@@ -39,6 +39,8 @@ _ASKED = re.compile(
       | (?:i|we)(?:'d|'m|'re|\ would|\ am|\ are|\ will|'ll)?\ {_SPACED[0]}(?:need|want|would\ love|love|like|looking\ for
       |after|could\ use
         |be\ looking\ for)\b(?:\ (?:you\ )?to\ (?:{_SPACED[1]}|hear)\b)?
+      | you\ (?:can|could|would|might)\ {_SPACED[0]}{_SPACED[1]}\b
+      | any\ chance\ (?:of\ (?:getting\ |having\ )?|you\ (?:can|could)\ {_SPACED[0]}{_SPACED[1]}\b)
       | (?:please|so|now|then)\ {_SPACED[1]}\b
       | (?:my|our|his|her|the)\ (?:\w+\ )?{_SPACED[2]}\ {_SPACED[0]}(?:wants?|needs?|wishes\ for|asks?\ for|(?:is
       |are)\ asking\ for|asked\ for
