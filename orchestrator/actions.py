@@ -138,7 +138,8 @@ _LAYER = {
     "ambience": r"(?:(?:(?:extra|additional|more|any more) )?(?:ambien\w+|atmos?\w*)|background(?! music)|room tone)",
 }
 _NOT_WANTED = (
-    r"(?:no|without(?: any)?|not|nothing|minus|leav(?:e|ing) out|skip(?:ping)?|drop(?:ping)?|omit(?:ting)?|exclud(?:e|ing)|avoid|lose"
+    r"(?:no|zero|without(?: any)?|not|nothing|minus|leav(?:e|ing) out|skip(?:ping)?|drop(?:ping)?|omit(?:ting)?|exclud(?:e"
+    r"|ing)|avoid|lose"
     r"|ditch|except(?: for)?|(?:don't|do not) (?:want|add|include|need|use)(?: any)?)"
 )
 _CUES = re.compile(
@@ -211,6 +212,7 @@ _VARY = re.compile(
     r"\b(?:an?|some|another|one)\s+(?:(\w+)\s+)?(?:variation|variant)\b(?!s)|\bvary\s+(?:it|that|this)\b(?:\s+(\w+))?"
     r"|\b(slight|slightly|subtle|small|a (?:tiny |little )?(?:bit|touch|tad|hair)|a little|only|just) different(?:ly)?\b"
     r"|\b(?:variants|variations)\b(?= of (?:it|that|this|the\b))|\b(?:variants|variations)\W*(?:$|,? (?:please|close|near))"
+    r"|\banother (?:take|version|go|try|shot) (?:of|at|on) (?:it|that|this|the (?:same|first|second|third|fourth|last|one|previous))\b"
     r"|\bclose to the (?:original|first|second|third|last)\b",
     re.I,
 )
@@ -398,7 +400,7 @@ def _compare(
     said: Parsed, attached: Sequence[MediaRef], earlier: Conversation, which: Sound | None, backends: Sequence[str]
 ) -> Act | None:
     tango = "the tango backend"
-    text = _TANGO.sub(lambda found: f"{found['led'] or ''}{tango}", said.text)
+    text = _tango_named(said.text, tango, [name for name in backends if name != "tango"])
     names, rest = _named(text, (*backends, tango))
     names = [name for name in names if not _left_out(name, text)]
     names, what = ["tango" if name == tango else name for name in names], rest
@@ -406,11 +408,8 @@ def _compare(
     if not names and asked.asked == "compare" and len(asked.versions) > 1:
         return Act(asks=f"{told_apart(asked.versions)} Which one is better?", about="versions")
     led = re.search(rf"(?:\bon\b|\bfor\b|\bwith\b|\bdo(?:es)? with\b|:)\s*['‘{QUOTES}]?(?P<what>\w.*)$", rest, re.I)
-    if led and content(
-        subject(
-            _COMPARE.sub(" ", re.sub(r"\b(?:how|do|does|and|or|between|the|models?|systems?)\b", " ", rest[: led.start()], flags=re.I))
-        )
-    ):
+    before = re.sub(r"\b(?:how|do|does|and|or|between|the|models?|systems?)\b", " ", rest[: led.start()] if led else "", flags=re.I)
+    if content(subject(_COMPARE.sub(" ", before))):
         led = None  # "rain on a tent, with A and with B"
     fed = re.search(r"\b(?:run|put|send|pass|feed|give)\s+(?P<what>.+?)\s+(?:through|to|past)\b(?=\s*(?:$|[,.]|and\b))", rest, re.I)
     led = fed or led
@@ -444,6 +443,15 @@ def _compare(
         ("guidance", said.guidance),
     )  # fmt: skip
     return Act("compare", arguments)
+
+
+def _tango_named(text: str, name: str, others: Sequence[str]) -> str:
+    """``text`` with ``name`` where the system TANGO is meant: compared with something, or beside other systems; else it is a dance."""
+    text = _TANGO.sub(lambda found: f"{found['led'] or ''}{name}", text)
+    known = "|".join(map(re.escape, others)) or "(?!)"
+    joint = r"\s*(?:,|and|or|/|&|,\s*and)\s*"
+    text = re.sub(rf"(?<![\w-])tango(?={joint}(?:{known})(?![\w-]))", name, text, flags=re.I)
+    return re.sub(rf"(?<![\w-])(?P<led>(?:{known}){joint})tango(?![\w-])", rf"\g<led>{name}", text, flags=re.I)
 
 
 # "which of the models is the fastest?" names nothing to be heard.
@@ -595,6 +603,10 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
         if not extending and longer and which and not heard and said.seconds is None and not said.extra_seconds:
             length = round(which.seconds * (3.0 if re.search(r"three|triple|3x|much|lot|way", longer[0], re.I) else 2.0), 3)
         return Act("edit_audio", (*common, ("kind", "extend"), ("seconds", length), ("prompt", "")))
+    if heard and not said.negative and (it := _REMOVE_IT.search(text)):  # "the fridge hums all the time. Can you remove it?"
+        named = subject(f"{text[: it.start()]} {text[it.end() :]}".strip(" .,!?"))
+        named = re.sub(r"\b(?:in|on|of) (?:my|the|this) (?:recording|clip|audio|file|track)\b", " ", named, flags=re.I)
+        return Act("edit_audio", (*common, ("kind", "remove"), ("negative_prompt", " ".join(named.split()))))
     if heard and said.negative:
         gone = re.sub(
             r"\s+(?:in|from|of|on)\s+(?:it|(?:this|that|the|my)?\s*(?:recording|sound|clip|audio|file|track))\b.*$", "", said.negative
@@ -612,7 +624,11 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
         and (
             vary[1]
             or vary[3]
-            or re.search(r"\bof (?:it|that|this|the (?:first|second|third|fourth|last|one|sound))\b|\bvary\b|\bclose to\b", text, re.I)
+            or re.search(
+                r"\bof (?:it|that|this|the (?:first|second|third|fourth|last|one|sound))\b|\bvary\b|\bclose to\b|\bof the same\b",
+                text,
+                re.I,
+            )
         )
     ):
         strength = 0.3 if vary[3] else _STRENGTH.get((vary[1] or vary[2] or "").lower(), 0.5)
@@ -623,6 +639,11 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
 _REMOVING = re.compile(
     r"\W*(?:(?:please|now|then|and|can you|could you|would you|i want you to)[\s,]+)*(?:remove|cut(?: out)?|delete|take out|get rid of"
     r"|erase|mute)\b(?!.*\b(?:with|by|put)\b)",
+    re.I,
+)
+_REMOVE_IT = re.compile(
+    r"\b(?:(?:please|can you|could you|would you|i want you to)\s+)*(?:remove|get rid of|take out|cut out|clean up"
+    r"|filter out)\s+(?:it|that|this|them)\b",
     re.I,
 )
 # "longer" and nothing else: the sound goes on. "Again, but longer" or "longer and calmer" is another sound.

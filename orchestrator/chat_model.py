@@ -32,6 +32,7 @@ from orchestrator.intents import Intents, SentenceEncoder, shipped
 from orchestrator.languages import COMPARED, PLEAS, detect, gloss
 from orchestrator.parsing import Parsed, parse, subject
 from orchestrator.references import meant
+from orchestrator.wishes import asked as asked_for
 from orchestrator.wishes import content, listed
 
 
@@ -323,7 +324,8 @@ def decide(
         return replace(audio_call(arguments_of(said, "", (), options), said, options), sure=CERTAIN)
     if asked == "describe" and attached and not content(subject(said.rest)):
         return replace(describing(attached), sure=CERTAIN)
-    intent, share = _intent(said.rest, classify)
+    told = asked_for(said.rest)  # "a dryer running. that's my happy place": the first sentence is what it is about
+    intent, share = _intent(told if len(content(told)) > 2 else said.rest, classify)
     asking = intent == "describe" and share >= 0.5 and not _MAKE.search(said.rest) and not _GIVES.search(said.rest)
     asks_what = bool(_DESCRIBE.search(said.rest) or asking) and not _SOUNDS_LIKE.search(said.rest)
     which = which_sound(said.rest, earlier)[0] if earlier.sounds else None
@@ -365,8 +367,8 @@ def decide(
     if not attached and earlier.sounds and _ABOUT_US.search(said.rest) and (not asks_what or _WHAT_IT_IS.search(said.rest)):
         return Say(chat(said.rest, earlier, options), sure=CERTAIN)
     if asks_what:
-        told = describing(attached or referred(said.rest, earlier, any_medium=True))
-        return replace(told, sure=SIGNED if _DESCRIBE.search(said.rest) else GUESS)
+        shown = describing(attached or referred(said.rest, earlier, any_medium=True))
+        return replace(shown, sure=SIGNED if _DESCRIBE.search(said.rest) else GUESS)
     return _sound_or_words(said, attached, earlier, intent, share, options, tools)
 
 
@@ -401,6 +403,10 @@ def _aside(said: Parsed, earlier: Conversation, options: RulesOptions) -> Call |
     """What is asked between two sounds: a length, a taste, a licence; and wishes that leave the choice to us or list several."""
     if earlier.sounds and any(asks.search(said.rest) for asks in (_HOW_LONG_IS_IT, _WHICH_LENGTH, _TASTE)):
         return Say(chat(said.rest, earlier, options), sure=CERTAIN)
+    if _FIX.match(said.rest):
+        if not earlier.sounds:
+            return Say(NO_SOUND_YET, "prompt", CERTAIN)
+        return Say("What should be different there: louder, softer, something gone, or something else in its place?", sure=CERTAIN)
     if _FREE.search(said.rest) and (_ASKING.match(said.rest) or "?" in said.text or _ABLE_TO.match(said.rest)):
         return Say(OWN_SOUNDS, sure=CERTAIN)
     if _SURPRISE.search(said.rest) and not content(subject(_SURPRISE.sub(" ", said.rest))):
@@ -456,6 +462,11 @@ _WHAT_IT_IS = re.compile(r"\b(?:changed?|differen(?:t|ces?)|seed|used?|made|done
 _TASTE = re.compile(
     r"\b(?:which|what)\b.*\b(?:do|would) you (?:like|prefer|choose|take|pick)\b|\byour favou?rite\b"
     r"|\bwhich (?:one |version |take |of (?:them|these|those) )?(?:is|was|sounds) (?:better|best|nicer)\b",
+    re.I,
+)
+_FIX = re.compile(
+    r"^\W*(?:(?:please|can you|could you|would you|maybe)[\s,]+)*(?:fix|improve|repair|correct|adjust|tweak|polish|sort out|redo)"
+    r" (?:the (?:ending|beginning|start|end|middle|intro|outro|transition)|the \w+ part)\W*(?:please\W*)?$",
     re.I,
 )
 _WHICH_LENGTH = re.compile(

@@ -18,7 +18,7 @@ _TAKEN_BACK = re.compile(
     r"|i mean(?:t)?(?! it)|scratch that|or rather|correction|make that"
     r"|(?:nein|ne|nee|quatsch|halt|moment|ach|sorry|stopp)(?:[,.!\s]+(?:nein|doch|warte|lieber|moment|ich meine?|ich meinte"
     r"|sagen wir|besser|mach|quatsch))+"
-    r"|ich meine?|ich meinte|besser gesagt|vielmehr"
+    r"|(?:ach )?quatsch|ich meine?|ich meinte|besser gesagt|vielmehr"
     r"|(?:non|pardon|attends|enfin)(?:[,.!\s]+(?:non|attends|pardon|plutôt|enfin|je veux dire|je voulais dire|disons))+|je veux "
     r"dire|je voulais dire"
     r"|(?:no|perdón|perdona|espera)(?:[,.!\s]+(?:no|espera|perdón|mejor|digo|quiero decir|quería decir|que sean))+|quiero decir"
@@ -45,13 +45,18 @@ _NUMERALS = sorted(
 )
 _ACCENTS = {"a": "[aá]", "e": "[eé]", "i": "[ií]", "o": "[oóö]", "u": "[uúü]"}
 _SPELLED = "|".join("".join(_ACCENTS.get(c, re.escape(c)) for c in word).replace("ss", "(?:ss|ß)") for word in _NUMERALS)
-_N = rf"(?:\d+(?:[.,]\d+)?|(?:{_SPELLED})(?![^\W\d_])|[二三四五六七八九十百两]+(?=\s*(?:秒|分|步|吧|[，,。]|$)))"
+_N = (
+    rf"(?:\d+(?:[.,]\d+)?|(?:one|an?|eine?|une?|una?)(?=[ -](?:sec|sek|seg|min))|(?:{_SPELLED})(?![^\W\d_])"
+    r"|[二三四五六七八九十百两]+(?=\s*(?:秒|分|步|吧|[，,。]|$)))"
+)
 _WEAK = (
     r"oh|ah|ach|um|er|hm+|but|aber|mais|pero|ok|okay|well|bon|bueno|actually|rather|better|please|ist|es|is|it's|that's"
     r"|doch|doch lieber|lieber|besser|eher|plutôt|plutot|mejor|finalement|al final|eigentlich"
 )
 _STRONG = (
-    r"no|nope|wait|hold on|hang on|sorry|oops|scratch that|correction|i mean(?:t)?(?! it)|let's (?:say|make (?:it|that))"
+    r"ideally|preferably|am besten|idealerweise|de préférence|idealmente|最好|but (?:i|we) (?:need|want)|aber ich (?:brauche|will)"
+    r"|mais il m'en faut|mais j'en veux|pero (?:necesito|quiero)|ach was|ach quatsch"
+    r"|no|nope|wait|hold on|hang on|sorry|oops|scratch that|correction|i mean(?:t)?(?! it)|let's (?:say|make (?:it|that))"
     r"|make (?:it|that)"
     r"|make that|or rather|rather make it|on second thoughts?|better make it"
     r"|but (?:the|my|our|his|her) \w+(?: now)? (?:insists on|wants|needs|asked for|prefers|says|said)"

@@ -102,6 +102,8 @@ _KINDS = tuple(
         ("bye", _BYE, r"(?:\W+\w+)?\W*"),
         ("thanks", f"{_ENOUGH}|{_THANKS}|{_PRAISE}", rf"(?:\W*(?:{_THANKS}|{_PRAISE}|{_ENOUGH}|{_BYE}|then|now|for now"
         "|for today|everyone|dear|mate|man|dir|jetzt|so|吧|了|呢))*"
+        r"(?:\W+(?:crack|legend|star|hero|champ|boss|mate|buddy|t[íi]o|chef|alter|maestro)\b)?"
+        r"(?:\W+(?:you|you've|du|tu|me|te|that|das|ça|eso|esto|m'as)\b[^.!?:]{0,40}(?:sav|help|rescu|gerettet|geholfen|sauv|aid|salv|ayud)\w*[^.!?:]{0,30})?"
         r"(?:\W+(?:for|für|pour|por|de)\b[^.!?:]*)?(?:,\s*\w+)?\W*"),
     )
 )  # fmt: skip

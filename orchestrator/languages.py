@@ -242,7 +242,7 @@ def gloss(text: str, language: str) -> str:
     )
     if language == "zh":  # typed with an English keyboard
         text = re.sub(r"(?<=[\u3400-\u9fff])\s*([,.?!:;])|(?<![\d\w])([,.?!:;])(?=\s*[\u3400-\u9fff])", _full_width, text)
-    text = text.replace("läut", "laeut").replace("Läut", "laeut")  # bells ring; "lauten" is loud
+    text = text.replace("läut", "laeut").replace("Läut", "laeut").replace("uñas", "unyas")  # bells ring; "lauten" is loud
     text = _each_denied(digits(fold(text).replace("allererst", "erst"), language), language)
     for pattern, english in _phrases(language):
         text = pattern.sub(lambda m, english=english: _expanded(m, english, hold), text)  # type: ignore[misc]
@@ -523,7 +523,7 @@ def _expanded(match: re.Match[str], english: str, hold: object) -> str:
 def _known(group: str, english: str) -> str:
     if re.search(" seconds?| half", english) and group[:1].isdigit():
         return group
-    counted = bool(re.search("(?:versions|takes|variants) of| different", english))
+    counted = bool(re.search("(?:versions|takes|variants) of| different| takes", english))
     table = _TAKES if counted else _ORDER if re.search(" one|version| second| half", english) else {}
     if counted and "one]" in english:
         table = _ORDER | _TAKES

@@ -64,6 +64,10 @@ _TRANSCRIPT_FIRST = re.compile(
     r"|spoken|said|read|whisper\w*|shout\w*|narrator|announcer|robot|woman|man|girl|boy|child|tone|out loud|aloud)\b)",
     re.IGNORECASE,
 )
+# "“Player two has joined.” robotic, female. just speak the line"
+_TRANSCRIPT_THEN = re.compile(
+    rf"^\W*{_QUOTED}(?=.{{0,80}}\b(?:voice|speak|say|read|spoken|whisper(?:ed)?|robotic|narrator|announcer|female|male)\b)", re.I | re.S
+)
 _POLITE = (
     r"(?:(?:please|hey|hi|hello|ok(?:ay)?|so|well|now|and|then|just|can you|could you|would you|will you|i want you to|"
     r"i'd like you to|i would like you to|let (?:a|the) (?:voice|speaker|narrator|robot))[ ,]+)*"
@@ -172,6 +176,15 @@ _MADE = r"(?:made\s+|generated\s+|created\s+|done\s+|rendered\s+)"
 _NO_NAMES = frozenset({"another", "other", "different", "best", "same", "a", "default", "any", "which", "this", "that"})
 
 
+# "everything else can stay": beside a change it says nothing
+_THE_REST = re.compile(
+    r"[,;.]?\s*(?:and |but )?(?:(?:everything|anything|all) else|the rest|all the rest)\b[^,.;]*?\b(?:stays?|remains?|same"
+    r"|fine|good|perfect|as (?:it )?is"
+    r"|untouched|alone|unchanged|great)\b[^,.;]*",
+    re.I,
+)
+
+
 @dataclass(frozen=True)
 class Parsed:
     """What a text says beside its subject. ``rest`` is the text without all that; None where nothing was said."""
@@ -197,7 +210,7 @@ def parse(text: str, backends: Sequence[str] = ()) -> Parsed:
     ('rain', 30.0, 'birds', 7)
     """
     whole = " ".join(re.sub(r"(?<!\w)[:;]-?[)(DP](?!\w)", " ", text.replace("\x00", " ")).split())
-    whole = with_names(whole, backends)
+    whole = _THE_REST.sub("", with_names(whole, backends)) or whole
     rest = without_addresses(whole)
     had_address = rest != whole
     rest, transcript = _transcript(rest)
@@ -274,7 +287,7 @@ def number(text: str) -> float:
 
 
 def _transcript(text: str) -> tuple[str, str | None]:
-    for pattern in (_TRANSCRIPT_QUOTED, _TRANSCRIPT_FIRST, *_TRANSCRIPT_BARE):
+    for pattern in (_TRANSCRIPT_QUOTED, _TRANSCRIPT_FIRST, _TRANSCRIPT_THEN, *_TRANSCRIPT_BARE):
         match = pattern.search(text)
         if match:
             group = "q1" if match["q1"] else "q2"

@@ -113,6 +113,7 @@ def asked(text: str) -> str:
     wished = [_after_the_wish(s) for s in sentences]
     if any(wish for wish in wished):
         first = next(k for k, wish in enumerate(wished) if wish)
+        wished[first] = _named_before(wished[first], " ".join(sentences[:first]))
         kept = [wish or sentences[k] for k, wish in enumerate(wished) if wish or (k > first and _tells(sentences[k]))]
         return " ".join(kept)
     if len(sentences) > 1:
@@ -160,6 +161,17 @@ def _after_the_wish(sentence: str) -> str:
     if re.search(r"(?:it|that|this|them)\s*$", found[0].strip(), re.I) and content(before):
         return ""
     return sentence[found.end() :]
+
+
+def _named_before(wish: str, before: str) -> str:
+    """ "My father had a typewriter. I'd love to hear one again": a typewriter."""
+    found = re.match(r"\s*(?:one|it|that|them)(?: again| once more)?\b(?! of\b)", wish, re.I)
+    things = re.findall(
+        r"\ban? (?!bit\b|lot\b|little\b)([a-z][\w -]*?)(?= (?:every|each|in|on|at|when|while|that|which|who|and|from|for|with"
+        r"|all)\b|[,.;!?]|$)",
+        before,
+    )
+    return f"a {things[-1]}{wish[found.end() :]}" if found and things else wish
 
 
 def _tells(sentence: str) -> bool:
