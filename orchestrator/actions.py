@@ -81,6 +81,9 @@ _IMAGE = re.compile(
     rf"|^\W*(?:an?|one|two|three|four|\d|another|some)?\s*(?:\w+\s+)?{_DRAWN}(?: (?:of|showing|for|with)\b|\s*:)",
     re.I,
 )
+_DRAWS = re.compile(
+    rf"\b(?:draw|paint|sketch|illustrate|animate)\b|\b{_MAKING}\b[^.;]{{0,30}}\b(?:{_DRAWN}|videos?|films?|movies?)\b", re.I
+)
 _VIDEO = re.compile(
     rf"\banimate\b|\b{_MAKING}\b[^.;]{{0,30}}\b(?:videos?|vids?|animations?|movies?|films?|video clips?|footage)\b(?:\s+(?:of|showing"
     rf"|with|where|in which|that shows|from|out of)\b|\s*:|\W*$)"
@@ -111,6 +114,7 @@ _KEEP = re.compile(
     r"[^,.;]{0,20}\b(?:must|should|has to|have to|needs? to|ought to|can|may|will|shall)?\s*(?:stays?|remains?|be kept)\b"
     r"|\b(?:don't|do not|without) (?:touch\w*|los\w+|remov\w+|mut\w+|replac\w+|chang\w+|tak\w+ away)\s+(?:the |its |our |my )*"
     r"(?:original |own |existing )?(?:sound|audio|voices?|dialogue|speech)[\w ]*"
+    r"|\bkeep(?:ing)? what(?:'s| is)(?: already)? (?:on|in) (?:it|there)\b[\w ]*"
     r"|\bkeep(?:ing)? (?:the|its) (?:sound|audio)\b|\b(?:on top of|over|beside|alongside|mixed with) (?:the|its) (?:original|own"
     r"|existing)\b[\w ]*",
     re.I,
@@ -262,6 +266,7 @@ def act(
     shown = said.rest if said.seconds is not None else text  # "a 4 second video of …"
     if (
         "generate_video" in tools
+        and not re.match(r"\W*(?:(?:please|can you|could you)[\s,]+)*(?:draw|paint|sketch|illustrate)\b", text, re.I)
         and (_VIDEO.search(text) or _VIDEO.search(shown))
         and not _HEARD.search(_no_audio(text))
         and not _points(_no_audio(text), "video")
@@ -303,8 +308,8 @@ def carried_out(
     if tool == "compare":
         return _compare(said, attached, earlier, which, backends)
     if tool in ("generate_image", "generate_video"):
-        drawn = _IMAGE if tool == "generate_image" else _VIDEO
-        return _picture(tool, said, attached) if not attached or drawn.search(said.text) else None
+        asked = _DRAWS.search(said.text)
+        return _picture(tool, said, attached) if not attached or asked else None
     if tool == "soundtrack_video":
         video = next((ref for ref in attached if ref.kind == "video"), None) or earlier.last("video")
         return _soundtrack(said, video) if video else None

@@ -465,8 +465,9 @@ _TASTE = re.compile(
     re.I,
 )
 _FIX = re.compile(
-    r"^\W*(?:(?:please|can you|could you|would you|maybe)[\s,]+)*(?:fix|improve|repair|correct|adjust|tweak|polish|sort out|redo)"
-    r" (?:the (?:ending|beginning|start|end|middle|intro|outro|transition)|the \w+ part)\W*(?:please\W*)?$",
+    r"^\W*(?:(?:please|can you|could you|would you|maybe)[\s,]+)*(?:fix|improve|repair|correct|adjust|tweak|polish|sort out"
+    r"|change|edit|modify)"
+    r" (?:it|that|this|the (?:ending|beginning|start|end|middle|intro|outro|transition)|the \w+ part)\W*(?:please\W*)?$",
     re.I,
 )
 _WHICH_LENGTH = re.compile(
@@ -668,11 +669,11 @@ def change(said: Parsed, earlier: Conversation, options: RulesOptions, tools: Co
     base, rest = which_sound(said.rest, earlier)
     given = changed(said, earlier)
     _, left, longer = _length(said, float(base.request["seconds"]), rest)
-    anew = longer or _AGAIN.search(left) or _SEVERAL.search(said.rest) or said.backend is not None
+    anew = longer or (_AGAIN.search(left) and not said.negative) or _SEVERAL.search(said.rest) or said.backend is not None
     manner = given.get("prompt") != base.request["prompt"] and not _reworded(str(base.request["prompt"]), left)[2]
     if "edit_audio" not in tools or anew or given.get("transcript") or not base.request["prompt"] or not (manner or said.negative):
         return replace(audio_call(given, said, options), anew=True)
-    gone = bool(said.negative) and not content(_CUES.sub(" ", left))
+    gone = bool(said.negative) and not content(_AGAIN.sub(" ", _CUES.sub(" ", left)))
     edit = {"source": base.media.id, "kind": "remove" if gone else "style"}
     kept = ("prompt", "negative_prompt", "seed", "steps", "guidance", "backend")
     return Call((("edit_audio", edit | {name: given[name] for name in kept if name in given}),), anew=True)
@@ -812,7 +813,10 @@ def _takes(text: str, most: int) -> int:
     return min(most, words.get(said.lower()) or int(said)) if match else 1
 
 
-_KINDS = r"(?:goes(?= at\b)|versions|takes|variations|variants|alternates|alternatives|options|attempts|tries|renditions|samples)"
+_KINDS = (
+    r"(?:goes(?= at\b)|versions|takes|variations|variants|alternates|alternatives|options|attempts|tries"
+    r"|renditions|samples|proposals|suggestions|ideas)"
+)
 _DIFFERENT = r"(?:different|distinct|separate|differing|alternative|various)"
 # "three takes of a dog" and "three different dogs" are three sounds; "two dogs" is one.
 _SEVERAL = re.compile(

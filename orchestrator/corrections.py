@@ -50,7 +50,7 @@ _N = (
     r"|[二三四五六七八九十百两]+(?=\s*(?:秒|分|步|吧|[，,。]|$)))"
 )
 _WEAK = (
-    r"oh|ah|ach|um|er|hm+|but|aber|mais|pero|ok|okay|well|bon|bueno|actually|rather|better|please|ist|es|is|it's|that's"
+    r"oh|ah|ach|um|er|euh|ehm?|mmm|hm+|but|aber|mais|pero|ok|okay|well|bon|bueno|actually|rather|better|please|ist|es|is|it's|that's"
     r"|doch|doch lieber|lieber|besser|eher|plutôt|plutot|mejor|finalement|al final|eigentlich"
 )
 _STRONG = (
@@ -84,7 +84,8 @@ _PUT_RIGHT = re.compile(
     rf"{_BEFORE}(?:{_STRONG}){_AFTER}(?:[\s,，:–—-]*{_BEFORE}(?:{_FILLER}){_AFTER})*[\s,，:–—-]*"
     rf"(?<![\d.,-])(?P<new>{_N})(?P<unit2>{_UNIT})?"
     r"(?P<tail>\s*(?:each|apiece|chacune?|jede[sr]?|cada una|daraus|吧|好了|就够了?|就行)(?![^\W\d_])"
-    r"|\s+(?:is (?:enough|fine|plenty)|will do|would do|to (?:match|fit)|reichen|genügen|suffisent|suffiront|suffit|bastan"
+    r"|\s+(?:is (?:enough|fine|plenty)|will do|would do|to (?:match|fit)|reichen|genügen|ça (?:suffit|ira|va)|c'est (?:assez"
+    r"|bien)|das (?:reicht|genügt)|con eso basta|suffisent|suffiront|suffit|bastan"
     r"|basta|para que"
     r"|pour (?:coller|tenir|correspondre)|damit es|weil|because)\b[^.,;:!?–—-]*)?(?(unit2)|(?(tail)|(?=\s*(?:$|[^\w\s]))))",
     re.I,
@@ -124,12 +125,21 @@ def _numbers_right(text: str) -> str:
 # -- things: "a swarm of wasps, sorry, of mosquitoes" --------------------------------------------------------------------
 
 _INSTEAD = re.compile(
-    r"\s*[,，–—-]\s*(?:(?:oh|ah|ach|no|non|nein|um|er)[\s,]+)*(?:sorry|pardon|oops|i mean(?:t)?|perdón|perdona|digo|quatsch"
+    r"\s*(?:[,，–—-]|\.{2,3}|…)\s*(?:(?:oh|ah|ach|no|non|nein|um|er)[\s,]+)*(?:sorry|pardon|oops|i mean(?:t)?|perdón|perdona"
+    r"|digo|quatsch"
     r"|verzeihung|ich meine?"
     r"|entschuldigung|je veux dire|quiero decir|不对|不是|我是说)(?: me| moi)?\s*[,，:]\s*(?:(?:me he (?:liado|equivocado)"
     r"|my (?:mistake|bad)"
     r"|i got that wrong|je me trompe|je me suis trompée?|ich hab mich vertan|我说错了|说错了)\s*[,，]\s*)?(?P<new>[^\W\d_]+)",
     re.I,
+)
+
+
+_ARTICLES = (
+    "a|an|the|some",
+    "der|die|das|den|dem|ein|eine|einen|einem|einer|ne|nen",
+    "un|une|le|la|les|des",
+    "un|una|unos|unas|el|la|los|las",
 )
 
 
@@ -144,7 +154,8 @@ def things_right(text: str) -> str:
     found = _INSTEAD.search(text)
     if found is None or _SEPARATE.search(text):
         return text
-    led = list(re.finditer(rf"(?<!\w){re.escape(found['new'])}(?!\w)", text[: found.start()], re.I))
+    alike = "|".join(row for row in _ARTICLES if found["new"].lower() in row.split("|")) or re.escape(found["new"])
+    led = list(re.finditer(rf"(?<!\w)(?:{alike})(?!\w)", text[: found.start()], re.I))
     return f"{text[: led[-1].start()]}{text[found.start('new') :]}" if led else text
 
 

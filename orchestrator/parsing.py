@@ -87,6 +87,11 @@ _TRANSCRIPT_BARE = (
         rf"(?!\s+(?:something|anything)\b)[^:{QUOTES}]{{0,40}}:\s*(?P<q1>.+)$",
         re.I | re.S,
     ),
+    re.compile(  # "deep, slow. The line is: …"
+        r"\b(?:(?:the |my )?(?:line|text|words?|sentence|script|copy)(?: (?:is|are|goes|reads|to (?:say|read"
+        r"|speak)))?)\s*:\s*(?P<q1>\S.+)$",
+        re.I | re.S,
+    ),
     re.compile(
         rf"^{_POLITE}say(?:\s+(?:the words|out loud|aloud))?\s+(?P<q1>(?!(?:it|that|this|something"
         rf"|anything|again|so)\b).+)$",
@@ -440,7 +445,7 @@ def _negatives(text: str) -> tuple[str, str]:
         opened,
         flags=re.I,
     )
-    opened = re.sub(r"\bbut\s+please\s+(?=no\b|without\b)", "but ", opened, flags=re.I)
+    opened = re.sub(r"\b(but|and)\s+please\s+(?=no\b|without\b)", r"\1 ", opened, flags=re.I)
     opened = re.sub(
         rf"\b(?:take|leave)\s+({_ARTICLE_WORD}[\w -]+?)\s+out\b(?:\s+of\s+(?:it|that|the\s+\w+))?", r"without \1", opened, flags=re.I
     )

@@ -18,6 +18,7 @@ _VAGUE = frozenset(
     pic drawing attached file files mix blend combine together one's same again their its which from by put
     let hear based everything bit now just really exactly then im i'm i'd soundtrack atmosphere look looks seen see shown
     showing shows it's hmm uh um well ok okay yes no second seconds minute minutes sounding along
+    tomorrow today tonight later soon
     """.split()  # noqa: SIM905 - a list of 120 quoted words is harder to read
 )
 
@@ -105,7 +106,7 @@ def asked(text: str) -> str:
     'a roaring dragon?'
     """
     bare = _PURPOSE.sub(" ", text)
-    bare = " ".join(bare.split()) if content(bare) else text
+    bare = re.sub(r"\s+([?.!,;])", r"\1", " ".join(bare.split())) if content(bare) else text
     told = re.match(r"(?P<before>[^:.!?]{8,120}):\s+(?P<what>\S.*)$", bare)
     if told and _STORY.search(told["before"]) and not _ASKED.search(told["before"]) and content(told["what"]):
         bare = told["what"]  # "you got it wrong twice, so listen: …"
@@ -113,7 +114,8 @@ def asked(text: str) -> str:
     wished = [_after_the_wish(s) for s in sentences]
     if any(wish for wish in wished):
         first = next(k for k, wish in enumerate(wished) if wish)
-        wished[first] = _named_before(wished[first], " ".join(sentences[:first]))
+        own = sentences[first][: len(sentences[first]) - len(wished[first])]
+        wished[first] = _named_before(wished[first], " ".join([*sentences[:first], own]))
         kept = [wish or sentences[k] for k, wish in enumerate(wished) if wish or (k > first and _tells(sentences[k]))]
         return " ".join(kept)
     if len(sentences) > 1:
@@ -171,7 +173,10 @@ def _named_before(wish: str, before: str) -> str:
         r"|all)\b|[,.;!?]|$)",
         before,
     )
-    return f"a {things[-1]}{wish[found.end() :]}" if found and things else wish
+    fond = r"(?:obsessed with|crazy about|loves?|likes?|into|(?:a )?fan of|collects?|about)"
+    loved = re.findall(rf"\b{fond}\s+([a-z][a-z -]*?)s\b(?= and|[,.;!?]|$)", before)
+    named = things or loved
+    return f"a {named[-1]}{wish[found.end() :]}" if found and named else wish
 
 
 def _tells(sentence: str) -> bool:

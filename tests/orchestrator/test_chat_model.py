@@ -260,3 +260,72 @@ def test_an_unknown_model_is_a_setting_that_is_wrong(model: str) -> None:
 def test_a_provider_without_its_package_is_a_missing_extra() -> None:
     with pytest.raises(MissingExtra, match=r"langchain.ollama"):
         build_langchain({"model": "ollama:qwen3"})
+
+
+def calls(say: str, *history: BaseMessage, attach: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """With every tool there is."""
+    found = rules().invoke([*history, *messages({"say": say, "attach": attach})], tools=schemas()).tool_calls
+    return [{"tool": one["name"], **one["args"]} for one in found]
+
+
+def test_two_sounds_are_mixed_by_name_and_nothing_is_deleted() -> None:
+    three = [*after("a dog barking"), *after("rain", 2), *after("a piano", 3)]
+    mixed = call("combine the first and the third", *three)
+    assert mixed["tool"] == "generate_audio" and "prompt" not in mixed
+    assert mixed["media"] == [generated(number, "")["generated"]["media"]["id"] for number in (1, 3)]
+    said = answer("delete the second one", *three)
+    assert not said.tool_calls and said.text.startswith("I delete nothing")
+
+
+@pytest.mark.parametrize(
+    ("say", "count", "strength"),
+    [
+        ("a variation of it", 1, 0.5),
+        ("another take of that", 1, 0.5),
+        ("three slightly different versions of the first", 3, 0.3),
+        ("noch mal, nur einen Tick anders", 1, 0.3),
+        ("dame tres variantes de este", 3, 0.5),
+        ("跟刚才那个稍微不一样就行", 1, 0.3),
+    ],
+)
+def test_variations_are_edits_one_a_take(say: str, count: int, strength: float) -> None:
+    made = calls(say, *after("a dog barking in the wind"))
+    assert [one["kind"] for one in made] == ["variation"] * count and {one["strength"] for one in made} == {strength}
+    assert len({one.get("seed", 0) for one in made}) == count
+
+
+def test_what_is_too_harsh_becomes_soft_and_a_place_in_time_is_no_length() -> None:
+    (softer,) = calls("hmm too harsh, soften it a bit", *after("a dog barking"))
+    assert (softer["tool"], softer["prompt"]) == ("edit_audio", "a dog barking, soft")
+    placed = call("could you put a church bell at the 2 second mark?", *after("a dog barking"))
+    assert placed["seconds"] == 5.0 and "church bell" in placed["prompt"]
+    (cut,) = calls("can you take out the hiss between 1 and 2.5 seconds", *after("a dog barking"))
+    assert (cut["kind"], cut["regions"], cut["negative_prompt"]) == ("inpaint", [[1.0, 2.5]], "hiss")
+
+
+def test_a_system_that_people_know_from_elsewhere_is_named_to_the_tool_not_passed_over() -> None:
+    assert call("rain on a tent, with suno")["backend"] == "suno"
+    assert "backend" not in call("a dog that barks, seven seconds")
+    assert call("half a minute of rain, audioldm2, seed 61")["backend"] == "audioldm2"
+
+
+@pytest.mark.parametrize(
+    ("say", "prompt"),
+    [
+        ("my grandson wants a T-Rex stomping through mud", "a T-Rex stomping through mud"),
+        (
+            "My late husband wrote on a typewriter every morning. I'd love to hear one, with the little ding",
+            "a typewriter, with the little ding",
+        ),
+        ("my son is obsessed with combine harvesters, can you make one working in a field", "a combine harvester working in a field"),
+        ("something for a horror trailer. a low drone that swells", "a horror trailer. a low drone that swells"),
+        ("do you think you could do a ghostly wail? thanks a million!", "a ghostly wail"),
+        ("zombie groaning but make it funny", "zombie groaning, funny"),
+        ("cheesy 80s synth intro, 15 secs", "cheesy 80s synth intro"),
+        ("ein Zug der vorbeifährt und ein Teller der runterfällt", "a train passing by and a plate falling"),
+        ("幫我做一段放鞭炮的聲音,不要音樂", "firecracker string sound"),
+        ("läutende Kirchenglocken", "ringing church bell"),
+    ],
+)
+def test_what_is_heard_comes_out_of_what_is_said(say: str, prompt: str) -> None:
+    assert call(say)["prompt"] == prompt
