@@ -53,7 +53,8 @@ _TANGO = re.compile(
     re.I,
 )
 _COMPARE = re.compile(
-    r"\b(?:compare|compar(?:ed|ing|ison)|side by side|versus|vs\.?|a/b|ab test|against each other|compete|head to head"
+    r"\b(?:compare|compar(?:ed|ing|ison)|(?:let me hear (?:both|them|all)(?: of them)? )?next to each other|side by side"
+    r"|versus|vs\.?|a/b|ab test|against each other|compete|head to head"
     r"|shoot-?out)(?!\w)"
     r"|\b(?:which|what) (?:system|model|backend)s? (?:does|do|makes?|is|sounds?|handles?|plays?|can)\b.*\b(?:best|better)\b"
     r"|\b(?:all|every|each|both) (?:of )?(?:the |your )?(?:ready |available |music |speech |sound )?(?:systems?|models?|backends?)\b"
@@ -217,6 +218,7 @@ _VARY = re.compile(
     r"|\b(slight|slightly|subtle|small|a (?:tiny |little )?(?:bit|touch|tad|hair)|a little|only|just) different(?:ly)?\b"
     r"|\b(?:variants|variations)\b(?= of (?:it|that|this|the\b))|\b(?:variants|variations)\W*(?:$|,? (?:please|close|near))"
     r"|\banother (?:take|version|go|try|shot) (?:of|at|on) (?:it|that|this|the (?:same|first|second|third|fourth|last|one|previous))\b"
+    r"|\b(?:a |two |three |\d )?similar (?:one|ones|version|versions|take|takes)\b(?! to\b| of\b)"
     r"|\bclose to the (?:original|first|second|third|last)\b",
     re.I,
 )
@@ -420,7 +422,7 @@ def _compare(
     led = fed or led
     rest = _COMPARE.sub(" ", led["what"] if led else rest)
     rest = re.sub(
-        r"^(?:\W|\b(?:how|do|does|on|for|with|by|of|in|let|and|test|please|between|against|play|them|make|the|systems?|models?"
+        r"^(?:\W|\b(?:how|do|does|each|on|for|with|by|of|in|let|and|test|please|between|against|play|them|make|the|systems?|models?"
         r"|handle)\b)+",
         "",
         rest,
@@ -622,7 +624,9 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
             "edit_audio", (*common, ("kind", "style"), ("prompt", (turned["new"] or turned["like"] or turned["as"]).strip(" .!?")))
         )
     if style and not heard:
-        return Act("edit_audio", (*common, ("kind", "style"), ("prompt", style["style"].strip(" .!?"))))
+        more = re.search(r"\b(?:more|less)\s+[a-z]{3,}|\b[a-z]{3,}er\b", said.rest[: style.start()], re.I)  # "more muffled, as if …"
+        prompt = ", ".join(filter(None, (more[0] if more else "", style["style"].strip(" .!?"))))
+        return Act("edit_audio", (*common, ("kind", "style"), ("prompt", prompt)))
     if (
         vary
         and not re.search(r"\bvariations? of (?:an?|some)\b", text, re.I)
@@ -630,7 +634,7 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
             vary[1]
             or vary[3]
             or re.search(
-                r"\bof (?:it|that|this|the (?:first|second|third|fourth|last|one|sound))\b|\bvary\b|\bclose to\b|\bof the same\b",
+                r"\bof (?:it|that|this|the (?:first|second|third|fourth|last|one|sound))\b|\bvary\b|\bclose to\b|\bof the same\b|\bsimilar\b",
                 text,
                 re.I,
             )

@@ -403,6 +403,8 @@ def _aside(said: Parsed, earlier: Conversation, options: RulesOptions) -> Call |
     """What is asked between two sounds: a length, a taste, a licence; and wishes that leave the choice to us or list several."""
     if earlier.sounds and any(asks.search(said.rest) for asks in (_HOW_LONG_IS_IT, _WHICH_LENGTH, _TASTE)):
         return Say(chat(said.rest, earlier, options), sure=CERTAIN)
+    if not earlier.sounds and _BEFORE_US.search(said.rest):
+        return Say("I only know what was said in this conversation. What should be heard?", "prompt", CERTAIN)
     if _FIX.match(said.rest):
         if not earlier.sounds:
             return Say(NO_SOUND_YET, "prompt", CERTAIN)
@@ -464,6 +466,11 @@ _TASTE = re.compile(
     r"|\bwhich (?:one |version |take |of (?:them|these|those) )?(?:is|was|sounds) (?:better|best|nicer)\b",
     re.I,
 )
+_BEFORE_US = re.compile(
+    r"\b(?:that|the|same) (?:thing|one|sound|stuff)\b[^.;!?]*\b(?:we|you and i) (?:talked|spoke|discussed|agreed|mentioned)\b"
+    r"|\bthe usual\W*$",
+    re.I,
+)
 _FIX = re.compile(
     r"^\W*(?:(?:please|can you|could you|would you|maybe)[\s,]+)*(?:fix|improve|repair|correct|adjust|tweak|polish|sort out"
     r"|change|edit|modify)"
@@ -493,7 +500,7 @@ _DEEDS = re.compile(
     r"|write (?:me |us )?(?:a|an|some) (?:poem|story|essay|letter|email)"
     r"|(?:draft|write|prepare|draw up|compose|proofread|translate|fill in)\b[^.;:!?]{0,40}"
     r"\b(?:contract|letter|essay|e-?mail|report|invoice|cv|resume|poem|code|recipe|cover letter|application|agreement"
-    r"|text message|homework))\b"
+    r"|text message|homework|script|program|function|macro|spreadsheet|formula))\b"
     r"|^\W*(?:please )?(?:can|could|would|will) you (?:please )?(?:bake|cook|order|buy|book|call|phone|email|send|drive|clean"
     r"|wash|fix|repair|pay"
     r"|hack|tell (?:me |us )?(?:a|an|some) (?:joke|story|riddle|fact)|write (?:me |us )?(?:a|an|some) (?:poem|story|essay"

@@ -445,6 +445,7 @@ def _negatives(text: str) -> tuple[str, str]:
         opened,
         flags=re.I,
     )
+    opened = re.sub(r"(^|[.!?,;]\s+)please\s+(?=no\b|without\b)", r"\1", opened, flags=re.I)
     opened = re.sub(r"\b(but|and)\s+please\s+(?=no\b|without\b)", r"\1 ", opened, flags=re.I)
     opened = re.sub(
         rf"\b(?:take|leave)\s+({_ARTICLE_WORD}[\w -]+?)\s+out\b(?:\s+of\s+(?:it|that|the\s+\w+))?", r"without \1", opened, flags=re.I

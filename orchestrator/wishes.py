@@ -46,6 +46,7 @@ _ASKED = re.compile(
       | (?:my|our|his|her|the)\ (?:\w+\ )?{_SPACED[2]}\ {_SPACED[0]}(?:wants?|needs?|wishes\ for|asks?\ for|(?:is
       |are)\ asking\ for|asked\ for
         |would\ (?:like|love))\b(?:\ (?:{_SPACED[1]}|hear)\b)?
+      | (?:they|he|she)\ {_SPACED[0]}(?:needs?|wants?|would\ (?:like|love)|asked\ for)\b(?:\ (?:{_SPACED[1]}|hear)\b)?
       | (?:and|so|but)\ {_SPACED[0]}(?:need|want|could\ use|would\ (?:like|love))\b(?:\ to\ (?:{_SPACED[1]}|hear)\b)?
       | do\ you\ have\b | have\ you\ got\b | how\ about\b | let\ me\ hear\b | let's\ (?:have|hear|make|do)\b
       | is\ it\ possible\ to\ {_SPACED[1]}\b
