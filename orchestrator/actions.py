@@ -634,7 +634,8 @@ def _edit(said: Parsed, earlier: Conversation, heard: MediaRef | None, which: So
             vary[1]
             or vary[3]
             or re.search(
-                r"\bof (?:it|that|this|the (?:first|second|third|fourth|last|one|sound))\b|\bvary\b|\bclose to\b|\bof the same\b|\bsimilar\b",
+                r"\bof (?:it|that|this|the (?:first|second|third|fourth|last|one|sound))\b|\bvary\b|\bclose to\b"
+                r"|\bof the same\b|\bsimilar\b",
                 text,
                 re.I,
             )
