@@ -6,9 +6,10 @@ Pure functions over text as it was typed; what is quoted stays as it is. Knows n
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from orchestrator.languages import fold
-from orchestrator.numbers import words
+from orchestrator.numbers import numerals, words
 
 # "…, no wait, I meant …": what was said before it is taken back, all of it or its number.
 _TAKEN_BACK = re.compile(
@@ -38,13 +39,7 @@ _LENGTH = re.compile(
 
 # -- numbers: only the number is put right, wherever it stands -----------------------------------------------------------
 
-_NUMERALS = sorted(
-    {word for k in ("en", "de", "fr", "es") for word, value in words(k).items() if value > 1 and word not in ("couple", "dozen")},
-    key=len,
-    reverse=True,
-)
-_ACCENTS = {"a": "[aá]", "e": "[eé]", "i": "[ií]", "o": "[oóö]", "u": "[uúü]"}
-_SPELLED = "|".join("".join(_ACCENTS.get(c, re.escape(c)) for c in word).replace("ss", "(?:ss|ß)") for word in _NUMERALS)
+_SPELLED = "|".join(map(numerals, ("en", "de", "fr", "es")))
 _N = (
     rf"(?:\d+(?:[.,]\d+)?|(?:one|an?|eine?|une?|una?)(?=[ -](?:sec|sek|seg|min))|(?:{_SPELLED})(?![^\W\d_])"
     r"|[二三四五六七八九十百两]+(?=\s*(?:秒|分|步|吧|[，,。]|$)))"
@@ -78,18 +73,25 @@ _FILLER = (
     rf"|seulement|que|sur|ce sera"
     r"|sera|les|die|mach|el total|吧|要"
 )
-_PUT_RIGHT = re.compile(
-    rf"(?<!\d[.,])(?<![a-zA-Z\d_])(?P<old>{_N})(?P<unit>{_UNIT})?(?P<kept>{_BETWEEN}{{0,45}}?)"
-    rf"(?:[\s,，:–—…-]|\.\.\.?)*(?:{_BEFORE}(?:{_WEAK}){_AFTER}[\s,，:–—-]*)*"
-    rf"{_BEFORE}(?:{_STRONG}){_AFTER}(?:[\s,，:–—-]*{_BEFORE}(?:{_FILLER}){_AFTER})*[\s,，:–—-]*"
-    rf"(?<![\d.,-])(?P<new>{_N})(?P<unit2>{_UNIT})?"
-    r"(?P<tail>\s*(?:each|apiece|chacune?|jede[sr]?|cada una|daraus|吧|好了|就够了?|就行)(?![^\W\d_])"
-    r"|\s+(?:is (?:enough|fine|plenty)|will do|would do|to (?:match|fit)|reichen|genügen|ça (?:suffit|ira|va)|c'est (?:assez"
-    r"|bien)|das (?:reicht|genügt)|con eso basta|suffisent|suffiront|suffit|bastan"
-    r"|basta|para que"
-    r"|pour (?:coller|tenir|correspondre)|damit es|weil|because)\b[^.,;:!?–—-]*)?(?(unit2)|(?(tail)|(?=\s*(?:$|[^\w\s]))))",
-    re.I,
-)
+
+
+@cache
+def _put_right() -> re.Pattern[str]:
+    """Compiled when it is first needed: a tenth of a second, which a program that reads no requests need not wait for."""
+    return re.compile(
+        rf"(?<!\d[.,])(?<![a-zA-Z\d_])(?P<old>{_N})(?P<unit>{_UNIT})?(?P<kept>{_BETWEEN}{{0,45}}?)"
+        rf"(?:[\s,，:–—…-]|\.\.\.?)*(?:{_BEFORE}(?:{_WEAK}){_AFTER}[\s,，:–—-]*)*"
+        rf"{_BEFORE}(?:{_STRONG}){_AFTER}(?:[\s,，:–—-]*{_BEFORE}(?:{_FILLER}){_AFTER})*[\s,，:–—-]*"
+        rf"(?<![\d.,-])(?P<new>{_N})(?P<unit2>{_UNIT})?"
+        r"(?P<tail>\s*(?:each|apiece|chacune?|jede[sr]?|cada una|daraus|吧|好了|就够了?|就行)(?![^\W\d_])"
+        r"|\s+(?:is (?:enough|fine|plenty)|will do|would do|to (?:match|fit)|reichen|genügen|ça (?:suffit|ira|va)|c'est (?:assez"
+        r"|bien)|das (?:reicht|genügt)|con eso basta|suffisent|suffiront|suffit|bastan"
+        r"|basta|para que"
+        r"|pour (?:coller|tenir|correspondre)|damit es|weil|because)\b[^.,;:!?–—-]*)?(?(unit2)|(?(tail)|(?=\s*(?:$|[^\w\s]))))",
+        re.I,
+    )
+
+
 _LABEL = re.compile(r"(?:seed|guidance|steps?|cfg|schritte|graine|semilla|guía|pasos|étapes|种子|步数|引导)\s*[:=]?\s*$", re.I)
 _SEPARATE = re.compile(r"(\"[^\"]*\"|“[^”]*”|„[^“”]*[“”]|«[^»]*»|「[^」]*」)")
 
@@ -109,7 +111,7 @@ def put_right(text: str) -> str:
 
 def _numbers_right(text: str) -> str:
     at = 0
-    while (found := _PUT_RIGHT.search(text, at)) is not None:
+    while (found := _put_right().search(text, at)) is not None:
         unit = found["unit2"] or found["unit"] or ""
         joined = re.search(r"\b(?:and|or|with|und|oder|mit|et|ou|avec|y|o|con|und dann|then)\s*$", found["kept"], re.I)
         if joined or (not unit and not _LABEL.search(text[: found.start()])):

@@ -143,6 +143,29 @@ def words(language: str) -> dict[str, float]:
     return found | dict.fromkeys(table.a, 1.0)
 
 
+def numerals(language: str) -> str:
+    """A short pattern of the number words from two to ninety-nine, with or without their accents.
+
+    >>> [bool(re.fullmatch(numerals(k), word)) for k, word in (("en", "forty-two"), ("de", "zwölf"), ("fr", "vingt et un"))]
+    [True, True, True]
+    """
+    table = _LANGUAGES[language]
+    ones, tens = table.ones.split(), table.tens.split()
+    few, many = "|".join(sorted(ones[2:], key=len, reverse=True)), "|".join(tens)
+    if language == "de":
+        found = rf"(?:(?:ein|{'|'.join(ones[2:10])})und)?(?:{many})|{few}"
+    elif language == "fr":
+        found = rf"(?:quatre-vingts?|{many})(?:[ -](?:et[ -])?(?:une?|{'|'.join(reversed(ones[2:20]))}))?|{few}"
+    elif language == "es":
+        found = rf"veinti(?:{'|'.join(ones[1:10])})|(?:{many})(?: y (?:{'|'.join(ones[1:10])}))?|{few}"
+    else:
+        found = rf"(?:{many})(?:[ -](?:{'|'.join(ones[1:10])}))?|{few}"
+    return f"(?:{re.sub('[aeiou]', lambda m: _ACCENTED[m[0]], found).replace('ss', '(?:ss|ß)')})"
+
+
+_ACCENTED = {"a": "[aá]", "e": "[eé]", "i": "[ií]", "o": "[oóö]", "u": "[uúü]"}
+
+
 def _joined(language: str, n: int, ten: str, k: int, ones: list[str]) -> list[str]:
     if language == "de":
         return [f"{'ein' if k == 1 else ones[k]}und{ten}"]
