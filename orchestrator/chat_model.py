@@ -336,9 +336,7 @@ def decide(
         if len(named.versions) > 1 and not named.asked and not content(named.rest):
             return Say(f"{told_apart(named.versions)} Which one do you mean?", sure=CERTAIN)
         if said.negative and meant(said.negative, earlier.versions).named and not content(said.rest):
-            return Say(
-                "I delete nothing: every version stays, so that you can go back to it. Which one shall we go on with?", sure=CERTAIN
-            )
+            return Say(NOTHING_GOES, sure=CERTAIN)
         if (mixed := _mixed(said, earlier)) and "generate_audio" in tools:
             return replace(audio_call(arguments_of(said, "", mixed, options), said, options), sure=CERTAIN)
     if which is None and not attached:
