@@ -103,3 +103,15 @@ def test_the_default_chat_model_reaches_the_bar_on_the_published_rows(tmp_path: 
     rehearsal.close()
     assert figures.tool_accuracy >= 0.93 and figures.argument_accuracy >= 0.90, figures.wrong
     assert all(shares["tool_accuracy"] >= 0.85 for shares in figures.by_language.values())
+
+
+@pytest.mark.slow
+def test_what_other_people_asked_for_stays_understood(tmp_path: Path) -> None:
+    """1,089 rows by others (docs/router.md, sets A to L). All were mended for, so they tell of steps back, not of how well it does."""
+    rehearsal = Rehearsal(build_local(load_config().chat_model.options, SentenceEncoder()), tmp_path)
+    figures = run(
+        read_rows(ROWS.with_name("routing_heard.jsonl")), lambda row: rehearsal.answer(row.say, row.attach, row.history), detect
+    )
+    rehearsal.close()
+    assert figures.rows == 1089
+    assert figures.tool_accuracy >= 0.985 and figures.argument_accuracy >= 0.97, figures.wrong
