@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from orchestrator.languages import fold
-from orchestrator.numbers import numerals, words
+from orchestrator.numbers import numerals
 
 # "…, no wait, I meant …": what was said before it is taken back, all of it or its number.
 _TAKEN_BACK = re.compile(
@@ -162,7 +161,7 @@ def things_right(text: str) -> str:
 
 
 def corrected(text: str) -> str:
-    """Without what the text takes back: where only a length, a number or a thing is put right, the rest stands."""
+    """Without what the text takes back: where only a number or a thing is put right, the rest stands; a length stays."""
     text = things_right(put_right(text))
     found = next(reversed(list(_TAKEN_BACK.finditer(text))), None)  # the last word counts
     if found is None:
@@ -171,15 +170,6 @@ def corrected(text: str) -> str:
     if not re.search(r"\w{2}", _FILLING.sub("", before)) or not re.search(r"\w", after) or after.endswith(("吗？", "吗")):
         return text
     lengths = list(_LENGTH.finditer(before))
-    number = re.fullmatch(rf"(?:to |auf |à |a )?(?P<n>\d+(?:[.,]\d+)?|[^\W\d_]+?)(?P<unit>[ -]?{_UNITS})?\W*", after, re.I)
-    if (
-        lengths
-        and number
-        and (number["unit"] or number["n"][0].isdigit() or any(fold(number["n"]) in words(k) for k in ("en", "de", "fr", "es")))
-    ):
-        old = lengths[-1]
-        unit = "" if number["unit"] else re.sub(r"^\S+?(?=[ -]?[^\W\d_]+$)", "", old[0])
-        return f"{before[: old.start()]}{number['n']}{number['unit'] or unit}{before[old.end() :]}"
     if lengths and not _LENGTH.search(after):
         return f"{after.rstrip(' .!')}, {lengths[-1][0]}"
     return after

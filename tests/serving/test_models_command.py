@@ -11,7 +11,7 @@ from configs.registry import MissingExtra
 from configs.schema import AppConfig, presets
 from generators.base import CheckpointMissing
 from serving.app import App, build
-from tests.serving.conftest import Loa
+from tests.serving.conftest import Loa, Ran
 
 KEYS = {
     *("name", "system", "ready", "reason", "files", "bytes", "licence", "sample_rate", "max_seconds", "accepts", "tasks", "edits"),
@@ -40,11 +40,16 @@ def app(tmp_path: Path) -> App:
     return build(AppConfig(home=tmp_path / "home"))
 
 
+def least_seconds(loa: Loa, ran: Ran, *arguments: str) -> float:
+    """The command's processor time without what neighbours add to it: the least of up to four runs."""
+    return min(ran.cpu_seconds, *(loa(*arguments).cpu_seconds for _ in range(3))) if ran.cpu_seconds >= 1.5 else ran.cpu_seconds
+
+
 def test_the_list_has_every_system_of_the_study_and_comes_without_torch(loa: Loa) -> None:
     ran = loa("models", "list", "--json")
     assert ran.code == 0 and all(set(row) == KEYS for row in ran.json)
     assert {row["name"] for row in ran.json} >= KNOWN
-    assert not ran.heavy and ran.cpu_seconds < 2.5  # 1.1 on a quiet machine, 1.7 beside others
+    assert not ran.heavy and least_seconds(loa, ran, "models", "list", "--json") < 1.5
     for row in ran.json:
         assert row["ready"] or row["reason"]
         assert row["kind"] != "published" or (row["parity"] == "none" and not row["ready"] and "Nearest that runs" in row["reason"])
@@ -52,7 +57,7 @@ def test_the_list_has_every_system_of_the_study_and_comes_without_torch(loa: Loa
 
 def test_a_row_without_weights_answers_at_once_with_file_size_licence_and_command(loa: Loa) -> None:
     ran = loa("generate", "a dog", "--backend", "musicgen-small")
-    assert ran.code == 3 and not ran.heavy and ran.cpu_seconds < 3
+    assert ran.code == 3 and not ran.heavy and least_seconds(loa, ran, "generate", "a dog", "--backend", "musicgen-small") < 2
     for word in ("model*", "2.4 GB", "CC BY-NC 4.0", "loa models pull musicgen-small", "checkpoints/musicgen-small"):
         assert word in ran.stderr
     assert ran.stdout == "" and len(ran.stderr.splitlines()) == 1
