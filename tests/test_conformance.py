@@ -52,6 +52,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> MediaStore:
+    """One for all backends: what a medium is, is proved once, in a process of its own."""
+    return MediaStore(tmp_path_factory.mktemp("store"))
+
+
 def build(row: BackendConfig, options: dict[str, Any], store: MediaStore, home: Path) -> Backend:
     kind: Callable[..., Backend] = resolve("loa.backends", row.backend or "")
     return kind(name=row.name, options={**row.options, **options}, store=store, home=home)
@@ -62,9 +68,8 @@ class TestBackends(BackendSuite):
 
     @pytest.fixture(scope="class", params=[pytest.param(name, marks=TWINS.get(name, ())) for name in (*ROWS, *TINY)])
     @classmethod
-    def subject(cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    def subject(cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store: MediaStore) -> Subject:
         home = tmp_path_factory.mktemp("home")
-        store = MediaStore(home / "store")
         row, options = ROWS.get(request.param), {}
         if row is None:
             TINY[request.param](home / "checkpoints" / "tiny", 0)

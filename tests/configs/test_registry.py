@@ -4,7 +4,7 @@ import importlib
 import pickle
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
@@ -16,7 +16,7 @@ from configs.registry import ConfigError, MissingExtra, UnknownName, names, near
 def registered(monkeypatch):
     """Entry points as an installed package would bring them, for the group loa.backends."""
     found: list[EntryPoint] = []
-    monkeypatch.setattr(registry, "entry_points", lambda group: [e for e in found if e.group == group])
+    monkeypatch.setattr(registry, "_installed", lambda group, path: EntryPoints(found).select(group=group))
 
     def add(name: str, value: str) -> None:
         found.append(EntryPoint(name=name, value=value, group="loa.backends"))

@@ -57,8 +57,8 @@ class Loa:
             heavy=HEAVY & imported,
         )
 
-    def together(self, *commands: tuple[str | Path, ...]) -> list[Ran]:
-        """Several commands, one after the other in one process: what they have in common is imported once.
+    def together(self, *commands: tuple[str | Path, ...], stdin: str = "") -> list[Ran]:
+        """Several commands, one after the other in one process: what they have in common is imported once; all share ``stdin``.
 
         ``heavy`` of each is what the process had imported by its end; ``cpu_seconds`` is the mean of all.
         """
@@ -76,6 +76,7 @@ class Loa:
             [sys.executable, "-c", runner, lines],
             cwd=self.folder,
             env=self.env,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=290,

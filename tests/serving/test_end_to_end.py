@@ -41,8 +41,8 @@ class Days:
         return (self.folder / name).read_bytes()
 
 
-def asked(loa: Loa, commands: dict[str, tuple[str | Path, ...]]) -> dict[str, Ran]:
-    return dict(zip(commands, loa.together(*commands.values()), strict=True))
+def asked(loa: Loa, commands: dict[str, tuple[str | Path, ...]], stdin: str = "") -> dict[str, Ran]:
+    return dict(zip(commands, loa.together(*commands.values(), stdin=stdin), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +59,10 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> Days:
             "loa": ("generate", "rain", *rain, "--loa-out", "rain.loa", "-o", "rain.wav", "--json"),
             "words": ("generate", "--transcript", "Good morning, everybody.", "-o", "hello.wav", "--json"),
             "picture": ("chat", "Make the sound of this picture", "--attach", PICTURE, "--json"),
+            "turn": ("chat", "--thread", "t1", "--json"),
         },
+        stdin="a dog barks, 1 second\n/quit\n",
     )
-    first["turn"] = loa("chat", "--thread", "t1", "--json", stdin="a dog barks, 1 second\n/quit\n")
     changed = bytearray((loa.folder / "a.wav").read_bytes())
     changed[changed.index(b"data") + 5000] ^= 0x40
     (loa.folder / "changed.wav").write_bytes(changed)
