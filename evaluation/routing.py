@@ -157,7 +157,7 @@ def _about_the_rest(row: Row, args: dict[str, Any], answer: Answer) -> Iterable[
     if without and set(args.get("layers") or LAYERS) & set(without):
         yield f"layers {args.get('layers')!r}"
     if row.task is not None and row.task not in (args.get("task"), args.get("kind"), "speech" if args.get("transcript") else None):
-        yield f"task {args.get('task')!r}"
+        yield f"task {args.get('task') or args.get('kind')!r}"
     if row.asks and not answer.text.rstrip().endswith(("?", "？", "attach it.")):
         yield f"no question in {answer.text!r}"
 

@@ -297,11 +297,13 @@ def carried_out(
     earlier: Conversation,
     which: Sound | None,
     backends: Sequence[str],
+    firm: bool = False,
 ) -> Act | None:
     """``tool`` with the arguments of ``said``, where somebody else decided for it; None where the conversation does not allow it.
 
     Args:
         kind: of an edit.
+        firm: an edit of another kind is none of those that are meant.
     """
     heard = next((ref for ref in attached if ref.kind == "audio"), None)
     source = heard.id if heard else which.media.id if which else ""
@@ -318,8 +320,10 @@ def carried_out(
     if tool != "edit_audio" or not source:
         return None
     found = _edit(said, earlier, heard, which)
-    if found is not None or kind in ("", "inpaint"):
+    if found is not None and not (firm and found.args.get("kind") not in (kind, "inpaint")):
         return found
+    if kind in ("", "inpaint"):
+        return None if firm else found
     if kind == "restore":
         return _restored(said.text, earlier, which, named=bool(_BACK.search(said.text)) and not _PREVIOUS.search(said.text))
     common = (("source", source), ("seed", said.seed), ("steps", said.steps), ("guidance", said.guidance), ("backend", said.backend))

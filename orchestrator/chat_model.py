@@ -344,10 +344,8 @@ def decide(
     found = act(said, attached, earlier, tools, which, asks_what, options.backends)
     if found is not None:
         recording = found.tool == "edit_audio" and any(ref.kind == "audio" for ref in attached)
-        several = _takes(said.rest, options.max_takes) if found.args.get("kind") == "variation" else 1
-        if several > 1:
-            first = int(found.args.get("seed", 0))
-            return Call(tuple((found.tool, found.args | {"seed": first + k}) for k in range(several)), sure=CERTAIN)
+        if found.args.get("kind") == "variation" and _takes(said.rest, options.max_takes) > 1:
+            return several(found.tool, found.args, said.rest, options)
         firm = recording or found.args.get("kind") in ("extend", "restore") or (found.tool == "export_audio" and only_a_file(said.text))
         sure = CERTAIN if firm else SIGNED
         if found.about == "versions":
@@ -809,6 +807,12 @@ def audio_call(arguments: dict[str, Any], said: Parsed, options: RulesOptions, s
     seed = int(arguments.get("seed", 0))
     calls = tuple(("generate_audio", arguments | ({"seed": seed + k} if takes > 1 else {})) for k in range(takes))
     return Call(calls, sure=sure)
+
+
+def several(tool: str, arguments: dict[str, Any], text: str, options: RulesOptions) -> Call:
+    """As many calls as takes are asked for, each with the next seed."""
+    first, takes = int(arguments.get("seed", 0)), _takes(text, options.max_takes)
+    return Call(tuple((tool, arguments | ({"seed": first + k} if takes > 1 else {})) for k in range(takes)), sure=CERTAIN)
 
 
 def _takes(text: str, most: int) -> int:

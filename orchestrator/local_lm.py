@@ -1,4 +1,4 @@
-"""SmolLM2 as a chat model: the small language model and the rules decide together, the rules carry it out.
+"""SmolLM2 as a chat model: the small language model, the reader of requests and the rules decide together, the rules carry it out.
 
 The model says how likely each decision is, its words held to the JSON schema of the tools that are bound; what the rules are firm
 about weighs against it. A guard leaves out what the conversation does not allow. Numbers, references and quotations are read by the
@@ -7,11 +7,14 @@ rules, which are exact there. 98 MB from a registry package, no network; `servin
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import threading
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,24 +47,33 @@ from orchestrator.chat_model import (
     decide,
     describing,
     english,
+    obeys,
     pending,
     referred,
+    several,
     uncounted,
     which_sound,
 )
 from orchestrator.conversation import Conversation, media_of, text_of
 from orchestrator.intents import SentenceEncoder
+from orchestrator.languages import detect
 from orchestrator.parsing import Parsed, parse, subject
 from orchestrator.plan import ASK, CHANGE, TALK, decisions, dialogue, question, schema
+from orchestrator.reading import SURE_KIND, completed, spoken, without_asides
 from orchestrator.wishes import content
 
 if TYPE_CHECKING:
+    from encoders.reader import Reading
     from encoders.smollm import Llama
 
 ADAPTER = Path(str(files("checkpoints") / "router" / "adapter.safetensors"))
+READER = Path(str(files("checkpoints") / "router" / "reader.safetensors"))
 MAX_TOKENS = 96
 # How much the rules' own decision gains, in nats, by how firm the rule is that found it: measured (docs/router.md).
 GAINS = {CERTAIN: 50.0, SIGNED: 5.0, GUESS: 1.5}
+# The same for what both decided against the reader of requests.
+HELD = {CERTAIN: 5.0, SIGNED: 3.0, GUESS: 2.0}
+WORDS_ALONE = 0.97  # least share for an answer without a sound, where something would have been done
 
 
 class LocalOptions(RulesOptions):
@@ -129,6 +141,7 @@ class Writer:
 
         with torch.inference_mode():
             follow(list(ways), 0, 1.0, *model(torch.tensor([start])))
+        _give_back()
         return shares
 
     def plan(self, asked: str, tools: Sequence[str], fields: Sequence[str]) -> dict[str, Any]:
@@ -172,6 +185,18 @@ class Writer:
         return ids
 
 
+def _give_back() -> None:
+    """Hand freed memory back to the system: requests of many lengths leave gaps that glibc keeps, 0.16 MB a turn. Takes 1 ms."""
+    with suppress(AttributeError, OSError):  # another libc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+class Understanding(Protocol):
+    """What reads a request by itself: ``encoders.reader.Reader``."""
+
+    def read(self, text: str, language: str, around: Sequence[float]) -> Reading | None: ...
+
+
 @dataclass(frozen=True)
 class _Turn:
     """A turn as both see it: its text as English, taken apart, what came along, and what came before."""
@@ -187,10 +212,13 @@ class LocalChatModel(RulesChatModel):
 
     options: LocalOptions = LocalOptions()
     _writer: Decider = PrivateAttr()
+    _reader: Callable[[], Understanding] | None = PrivateAttr()
 
-    def __init__(self, options: LocalOptions, encoder: SentenceEncoder, writer: Decider) -> None:
+    def __init__(
+        self, options: LocalOptions, encoder: SentenceEncoder, writer: Decider, reader: Callable[[], Understanding] | None = None
+    ) -> None:
         super().__init__(options, encoder)
-        self._writer = writer
+        self._writer, self._reader = writer, reader
 
     @property
     def _llm_type(self) -> str:
@@ -199,15 +227,33 @@ class LocalChatModel(RulesChatModel):
     def prepare(self) -> None:
         super().prepare()
         self._writer.load()
+        if self._reader is not None:
+            self._reader()
 
     def _decide(self, messages: Sequence[BaseMessage], bound: Collection[str]) -> Call | Say:
+        text, tools = text_of(messages[-1]), sorted(bound)
+        if pending(messages[:-1])[0]:
+            return decide(messages, self.options, self._classify, bound)
+        reading = self._reading(messages)
+        if reading is not None:
+            messages = [*messages[:-1], _saying(messages[-1], without_asides(text, reading))]
         ruled = decide(messages, self.options, self._classify, bound)
-        if ruled.sure >= CERTAIN or pending(messages[:-1])[0]:
-            return ruled
         turn = _read(messages, self.options)
         if turn.said.had_address or not turn.text.strip():
             return ruled
-        tools = sorted(bound)
+        made = self._weighed(ruled, messages, turn, tools)
+        return made if reading is None else self._read_again(made, ruled.sure, text, reading, turn, tools)
+
+    def _reading(self, messages: Sequence[BaseMessage]) -> Reading | None:
+        text = text_of(messages[-1])
+        if self._reader is None or not obeys(text):  # what is only quoted from a medium is not read at all
+            return None
+        return self._reader().read(text, detect(text), _around(messages))
+
+    def _weighed(self, ruled: Call | Say, messages: Sequence[BaseMessage], turn: _Turn, tools: Sequence[str]) -> Call | Say:
+        """What the rules and the language model decide together."""
+        if ruled.sure >= CERTAIN:
+            return ruled
         asked = _asked(text_of(messages[-1]), turn)
         shares = self._writer.shares(asked, tools)
         gain = GAINS[ruled.sure] if self.options.mode == "both" else 0.0
@@ -221,8 +267,55 @@ class LocalChatModel(RulesChatModel):
                 return made
         return ruled
 
-    def _carried_out(self, name: str, turn: _Turn, asked: str, tools: Sequence[str]) -> Call | Say | None:
-        """What the language model decided, with the rules' arguments; None where the conversation does not allow it."""
+    def _read_again(self, made: Call | Say, sure: float, text: str, reading: Reading, turn: _Turn, tools: Sequence[str]) -> Call | Say:
+        """``made``, or what the reader of requests would rather do, where it is surer than ``made`` was firm."""
+        own = "" if isinstance(made, Say) else made.calls[0][0]
+        shares = {name: share for name, share in reading.decisions.items() if name in tools}
+        shares[""] = reading.decisions[TALK] + reading.decisions[ASK]
+        scores = {name: math.log(max(share, 1e-6)) + (HELD[sure] if name == own else 0.0) for name, share in shares.items()}
+        best = max(scores, key=lambda name: scores[name])
+        if not best and shares[""] < WORDS_ALONE:
+            best = own
+        kind = max(reading.kinds, key=lambda name: reading.kinds[name])
+        firm = reading.kinds[kind] >= SURE_KIND
+        another = best == own == "edit_audio" and isinstance(made, Call) and sure < CERTAIN and made.calls[0][1].get("kind") != kind
+        if isinstance(made, Call) and made.anew and best == "edit_audio":
+            made = self._edited(made, turn, kind, firm)
+        elif best != own or (another and firm):
+            name = best or max((TALK, ASK), key=lambda name: reading.decisions[name])
+            made = self._carried_out(name, turn, "", tools, kind, firm) or made
+        if isinstance(made, Say):
+            return made
+        quoted = str(made.calls[0][1].get("transcript") or "")
+        if best == "generate_audio" and (not quoted or quoted not in text) and (said := spoken(text, reading)):
+            return audio_call(arguments_of(replace(turn.said, transcript=said), "", (), self.options), turn.said, self.options)
+        return replace(made, calls=tuple((tool, completed(args, tool, text, reading)) for tool, args in made.calls))
+
+    def _edited(self, made: Call, turn: _Turn, kind: str, firm: bool) -> Call:
+        """What would be made anew from an earlier sound, as an edit of it; as it is where something else takes its place."""
+        (name, given), base = made.calls[0], which_sound(turn.said.rest, turn.earlier)[0]
+        before, prompt = str(base.request["prompt"]), str(given.get("prompt", ""))
+        longer = float(given.get("seconds", base.seconds)) - float(base.request["seconds"])
+        if name != "generate_audio" or kind == "inpaint" or longer < 0:
+            return made
+        kind = "extend" if longer else "style" if prompt != before and prompt.startswith(before) else kind
+        if kind in ("variation", "restore", "remove"):
+            return (_as_call(self._carried_out("edit_audio", turn, "", ["edit_audio"], kind, firm)) or made) if firm else made
+        if not prompt.startswith(before) or (kind == "extend" and not longer):
+            return made
+        kept = ("prompt", "negative_prompt", "seed", "steps", "guidance", "backend", *(["seconds"] if longer else []))
+        edit = {"source": base.media.id, "kind": kind} | {name: given[name] for name in kept if name in given}
+        return replace(made, calls=(("edit_audio", edit),))
+
+    def _carried_out(
+        self, name: str, turn: _Turn, asked: str, tools: Sequence[str], kind: str = "", firm: bool = False
+    ) -> Call | Say | None:
+        """What was decided, with the rules' arguments; None where the conversation does not allow it.
+
+        Args:
+            asked: what the language model was asked; it says the kind of an edit where ``kind`` does not.
+            firm: the kind is surer than what the rules would find.
+        """
         said, earlier = turn.said, turn.earlier
         if name == TALK:
             return Say(chat(said.rest, earlier, self.options))
@@ -243,11 +336,14 @@ class LocalChatModel(RulesChatModel):
                 return None
             return audio_call(arguments_of(said, prompt, media, self.options), said, self.options)
         which = which_sound(said.rest, earlier)[0] if earlier.sounds else None
-        kind = ""
-        if name == "edit_audio" and which:
+        if name == "edit_audio" and which and not kind:
             kind = str(self._writer.plan(asked, [name], ("kind",)).get("kind", ""))
-        act = carried_out(name, kind, said, turn.attached, earlier, which, self.options.backends)
-        return Call(((act.tool, act.args),)) if act is not None and not act.asks else None
+        act = carried_out(name, kind, said, turn.attached, earlier, which, self.options.backends, firm)
+        if act is None or act.asks:
+            return None
+        if act.args.get("kind") == "variation":
+            return several(act.tool, act.args, said.rest, self.options)
+        return Call(((act.tool, act.args),))
 
 
 def decided(ruled: Call | Say) -> str:
@@ -266,6 +362,33 @@ def _asked(text: str, turn: _Turn) -> str:
     kinds = [ref.kind for ref in turn.earlier.media if ref.kind != "audio"]
     prompts = [str(sound.request["prompt"]) for sound in turn.earlier.sounds]
     return question(cleaned(text), turn.text, [ref.kind for ref in turn.attached], prompts, kinds)
+
+
+def _around(messages: Sequence[BaseMessage]) -> tuple[float, ...]:
+    """What the reader is told of the conversation, as a row of `loa bench routing` would name it."""
+    from encoders.reader import context
+
+    earlier = Conversation.read(messages[:-1])
+    compared = any(sound.artifact.get("tool") == "compare" for sound in earlier.sounds[-2:])
+    before: set[str] = {ref.kind for ref in earlier.media if ref.kind != "audio"}
+    before |= {"compare"} if compared else {"audio" if len(earlier.sounds) == 1 else "audio2"} if earlier.sounds else set()
+    return context({ref.kind for ref in media_of(messages[-1])}, before)
+
+
+def _saying(message: BaseMessage, text: str) -> BaseMessage:
+    """The message with other words and the same media."""
+    if text == text_of(message):
+        return message
+    rest = (
+        []
+        if isinstance(message.content, str)
+        else [b for b in message.content if not (isinstance(b, dict) and b.get("type") == "text")]
+    )
+    return message.model_copy(update={"content": [{"type": "text", "text": text}, *rest]})
+
+
+def _as_call(made: Call | Say | None) -> Call | None:
+    return made if isinstance(made, Call) else None
 
 
 def _question(turn: _Turn) -> Say:
@@ -297,4 +420,11 @@ def build_local(options: Mapping[str, Any], encoder: SentenceEncoder) -> RulesCh
         raise MissingExtra(f"chat model 'smollm2': {why}, or use the chat model 'rules'")
     if why:
         return RulesChatModel(RulesOptions(**{name: getattr(chosen, name) for name in RulesOptions.model_fields}), encoder)
-    return LocalChatModel(chosen, encoder, Writer(default_home() / "cache", chosen.adapter or ADAPTER))
+    writer = Writer(default_home() / "cache", chosen.adapter or ADAPTER)
+    return LocalChatModel(chosen, encoder, writer, cache(_shipped_reader))
+
+
+def _shipped_reader() -> Understanding:
+    from encoders.reader import load
+
+    return load(READER)

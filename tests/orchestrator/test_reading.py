@@ -1,0 +1,73 @@
+"""A reading put to use: asides go, wishes stay, words to be spoken are taken letter for letter."""
+
+from typing import Any
+
+import pytest
+
+from encoders.reader import DECISIONS, KINDS, OWN_SOUND, Reading, words
+from orchestrator.reading import completed, spoken, wish, without_asides
+from training.reading import plain
+
+
+def read(marked: str, sure: float = 0.99, own: str = "unsaid") -> tuple[str, Reading]:
+    """A reading as sure of each mark as said."""
+    text, marks = plain(marked)
+    spans = tuple(words(text))
+    flat = dict.fromkeys(DECISIONS, 1 / len(DECISIONS)), dict.fromkeys(KINDS, 1 / len(KINDS))
+    owns = {name: 0.98 if name == own else 0.01 for name in OWN_SOUND}
+    return text, Reading(spans, "".join(marks[a] for a, _ in spans), (sure,) * len(spans), *flat, owns)
+
+
+@pytest.mark.parametrize(
+    ("marked", "left"),
+    [
+        ("⟦A:my gran is 90.⟧ ⟦W:a music box⟧, ⟦P:ten seconds⟧", "a music box, ten seconds"),
+        ("⟦T:a wasp, sorry,⟧ ⟦W:a mosquito⟧ please", "a mosquito please"),
+        ("⟦A:thanks a lot, perfect⟧", "thanks a lot, perfect"),
+        ("⟦A:she says⟧ “⟦W:hello⟧”", "she says “hello”"),
+        ("⟦W:下雨⟧，⟦A:我睡不着⟧", "下雨"),
+    ],
+)
+def test_what_is_beside_the_wish_goes_and_nothing_else(marked: str, left: str) -> None:
+    assert without_asides(*read(marked)) == left
+
+
+def test_what_is_not_surely_an_aside_stays() -> None:
+    text, reading = read("⟦A:my gran is 90.⟧ ⟦W:a music box⟧", sure=0.6)
+    assert without_asides(text, reading) == text
+
+
+def test_a_wish_is_told_in_english() -> None:
+    assert wish(*read("Mach ⟦W:einen bellenden Hund⟧ ⟦P:5 Sekunden⟧")).split()[-1] == "dog"
+
+
+@pytest.mark.parametrize(
+    ("marked", "said"),
+    [
+        ("have ⟦W:a pirate⟧ bellow ⟦S:Swab the decks, ye mangy curs!⟧", "Swab the decks, ye mangy curs!"),
+        ("dites « ⟦S:Le musée ferme⟧ », ⟦W:timbre masculin⟧", "Le musée ferme"),
+        ("⟦S:Swab the⟧ noisy ⟦S:decks⟧", ""),
+        ("⟦W:a pirate⟧", ""),
+    ],
+)
+def test_words_to_be_spoken_are_taken_letter_for_letter_or_not_at_all(marked: str, said: str) -> None:
+    assert spoken(*read(marked)) == said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tool", "marked", "own", "more"),
+    [
+        ({"prompt": "yo"}, "generate_audio", "yo drop me ⟦W:a grimy trap loop⟧", "unsaid", {"prompt": "a grimy trap loop"}),
+        ({"prompt": "a loud grimy trap loop"}, "generate_audio", "drop me ⟦W:a grimy trap loop⟧", "unsaid", {}),
+        ({"prompt": "harp"}, "soundtrack_video", "⟦W:harp⟧, keep the vows", "keep", {"original": "keep"}),
+        ({"prompt": "harp", "original": "duck"}, "soundtrack_video", "⟦W:harp⟧", "keep", {}),
+        ({"kind": "remove", "source": "s"}, "edit_audio", "lose the ⟦N:engine⟧", "unsaid", {"negative_prompt": "engine"}),
+        ({"kind": "style", "source": "s"}, "edit_audio", "⟦W:darker⟧", "unsaid", {"prompt": "darker"}),
+        ({"transcript": "Hi there"}, "generate_audio", "⟦W:a pirate⟧ says Hi there", "unsaid", {}),
+        ({"source": "s"}, "export_audio", "⟦W:loud⟧ file", "unsaid", {}),
+    ],
+)
+def test_only_what_the_rules_left_empty_or_missed_is_given(
+    arguments: dict[str, Any], tool: str, marked: str, own: str, more: dict[str, Any]
+) -> None:
+    assert completed(arguments, tool, *read(marked, own=own)) == arguments | more
