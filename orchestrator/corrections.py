@@ -32,7 +32,7 @@ _FILLING = re.compile(
     r"\b(?:no|nein|ne|nee|non|sorry|oh|ah|wait|hmm|actually|ok|pardon|perdón|quatsch|warte|attends|espera)\b|[不对是]", re.I
 )
 _UNITS = r"(?:seconds?|secs?|s|sekunden?|sek|secondes?|segundos?|seg|minutes?|min|minuten?|minutos?|秒钟?|分钟)"
-_LENGTH = re.compile(
+LENGTH = re.compile(
     rf"(?:\d+(?:[.,]\d+)?|[^\W\d_]+(?:-[^\W\d_]+)*)[ -]?{_UNITS}(?!\w)|[\d零一二三四五六七八九十百两]+(?:秒钟?|分钟)", re.I
 )
 
@@ -169,7 +169,7 @@ def corrected(text: str) -> str:
     before, after = text[: found.start()].strip(), text[found.end() :].strip()
     if not re.search(r"\w{2}", _FILLING.sub("", before)) or not re.search(r"\w", after) or after.endswith(("吗？", "吗")):
         return text
-    lengths = list(_LENGTH.finditer(before))
-    if lengths and not _LENGTH.search(after):
+    lengths = list(LENGTH.finditer(before))
+    if lengths and not LENGTH.search(after):
         return f"{after.rstrip(' .!')}, {lengths[-1][0]}"
     return after

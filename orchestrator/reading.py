@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.corrections import LENGTH
 from orchestrator.languages import detect, gloss
 from orchestrator.parsing import QUOTES
 from orchestrator.wishes import content
@@ -25,17 +26,19 @@ def without_asides(text: str, reading: Reading) -> str:
     """``text`` without what was taken back and what is beside the wish; as it is where no wish would be left, or it is quoted."""
     if not reading.stretches("W") or any(quote in text for quote in QUOTES):
         return text
-    gone = [
-        (begin, end)
-        for mark in "TA"
-        for begin, end, sure in reading.stretches(mark)
-        if sure >= SURE_ASIDE and len(reading.spans) >= SHORT and (mark == "T" or _apart(text, begin, end))
-    ]
+    gone = [(begin, end) for begin, end, sure in reading.stretches("T") if sure >= SURE_ASIDE and _numberless(text[begin:end])]
+    gone += [(begin, end) for begin, end, sure in reading.stretches("A") if sure >= SURE_ASIDE and _apart(text, begin, end)]
+    gone = gone if len(reading.spans) >= SHORT else []
     kept = text
     for begin, end in sorted(gone, reverse=True):
         kept = f"{kept[:begin].rstrip()} {kept[end:].lstrip(' ,;:!?.，。！？；：')}"
     kept = kept.strip(" ,;:，；：")
     return kept if any(sign.isalnum() for sign in kept) else text
+
+
+def _numberless(taken_back: str) -> bool:
+    """Numbers are put right by rules (corrections.py), which know that "ten seconds, no, twelve" are seconds."""
+    return not LENGTH.search(taken_back) and not any(sign.isdigit() for sign in taken_back)
 
 
 def _apart(text: str, begin: int, end: int) -> bool:

@@ -23,6 +23,10 @@ def read(marked: str, sure: float = 0.99, own: str = "unsaid") -> tuple[str, Rea
     [
         ("⟦A:my gran is 90.⟧ ⟦W:a music box⟧, ⟦P:ten seconds⟧", "a music box, ten seconds"),
         ("⟦T:a wasp, sorry,⟧ ⟦W:a mosquito⟧ please", "a mosquito please"),
+        (
+            "⟦W:a spider on a ceiling⟧. ⟦T:ten seconds. no wait, make that⟧ ⟦P:12⟧",
+            "a spider on a ceiling. ten seconds. no wait, make that 12",
+        ),
         ("⟦A:thanks a lot, perfect⟧", "thanks a lot, perfect"),
         ("⟦A:she says⟧ “⟦W:hello⟧”", "she says “hello”"),
         ("⟦W:下雨⟧，⟦A:我睡不着⟧", "下雨"),
