@@ -168,7 +168,7 @@ def inputs(
             if place < len(said):
                 buckets += grams(said[place])
                 forms[row, place] = form(said[place])
-    kept = torch.rand(len(buckets)) >= dropped
+    kept = torch.rand(len(buckets)) >= dropped if dropped else torch.ones(len(buckets), dtype=torch.bool)  # reading draws nothing
     return (
         torch.tensor(buckets)[kept],
         F.pad(kept.cumsum(0), (1, 0))[torch.tensor(offsets)],

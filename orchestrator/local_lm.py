@@ -246,7 +246,7 @@ class LocalChatModel(RulesChatModel):
 
     def _reading(self, messages: Sequence[BaseMessage]) -> Reading | None:
         text = text_of(messages[-1])
-        if self._reader is None or not obeys(text):  # what is only quoted from a medium is not read at all
+        if self._reader is None or self.options.mode == "alone" or not obeys(text):  # what is quoted is not read
             return None
         return self._reader().read(text, detect(text), _around(messages))
 
