@@ -138,7 +138,7 @@ _DROP = re.compile(
     re.I,
 )
 _LAYER = {
-    "music": r"(?:(?:background )?music(?:al)?(?: layer)?|score|melod\w+|songs?)",
+    "music": r"(?:(?:background )?music(?:al)?(?: layer)?|score|melod\w+|songs?|tunes?)",
     "foley": r"(?:foley|sound effects|effects|sfx|noises)",
     "ambience": r"(?:(?:(?:extra|additional|more|any more) )?(?:ambien\w+|atmos?\w*)|background(?! music)|room tone)",
 }
@@ -331,7 +331,7 @@ def carried_out(
         return Act("edit_audio", (*common, ("kind", "extend"), ("seconds", _extended(said, which)), ("prompt", "")))
     if kind == "variation":
         return Act("edit_audio", (*common, ("kind", "variation"), ("strength", 0.5)))
-    return Act("edit_audio", (*common, ("kind", kind), ("prompt", subject(said.rest)))) if not heard else None
+    return Act("edit_audio", (*common, ("kind", kind), ("prompt", subject(said.rest)), ("negative_prompt", said.negative)))
 
 
 def _scores(said: Parsed) -> bool:
@@ -526,6 +526,17 @@ def _picture(tool: str, said: Parsed, attached: Sequence[MediaRef]) -> Act:
     )  # fmt: skip
     made = Act(tool, arguments)
     return made if made.args.get("prompt") or attached else Act(asks="What should it show?")
+
+
+def layers_without(unwanted: str) -> tuple[str, ...]:
+    """The layers of a soundtrack that are left of what is not wanted, in English; () where it names no layer, or all.
+
+    >>> layers_without("music"), layers_without("birds")
+    (('ambience', 'foley'), ())
+    """
+    gone = [layer for layer, words in _LAYER.items() if re.search(rf"\b{words}", unwanted, re.I)]
+    left = tuple(layer for layer in ("ambience", "foley", "music") if layer not in gone)
+    return left if gone else ()
 
 
 def _soundtrack(said: Parsed, video: MediaRef) -> Act:

@@ -1057,6 +1057,8 @@ def _sound_sentence(sound: Sound) -> str:
         kinds = {m["kind"] for m in request.get("media", ())}
         what = f"a sound for your {kinds.pop() if len(kinds) == 1 else 'files'}"
     text = f"Here is {what}: {sound.seconds:.4g} s, made with {sound.backend} (seed {request['seed']})."
+    if sound.artifact.get("unheard"):
+        text += f" It has a voice of its own; “{sound.artifact['unheard']}” is not followed."
     if sound.artifact.get("tool") == "edit_audio" and not request.get("edit"):
         text += f" {sound.backend} cannot edit, so it was made anew."
     return f"{text} Careful: it came out silent; another seed may help." if guard.get("silent") else text

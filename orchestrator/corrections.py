@@ -50,7 +50,7 @@ _WEAK = (
 _STRONG = (
     r"ideally|preferably|am besten|idealerweise|de préférence|idealmente|最好|but (?:i|we) (?:need|want)|aber ich (?:brauche|will)"
     r"|mais il m'en faut|mais j'en veux|pero (?:necesito|quiero)|ach was|ach quatsch"
-    r"|no|nope|wait|hold on|hang on|sorry|oops|scratch that|correction|i mean(?:t)?(?! it)|let's (?:say|make (?:it|that))"
+    r"|no|nah|nope|wait|hold on|hang on|sorry|oops|scratch that|correction|i mean(?:t)?(?! it)|let's (?:say|make (?:it|that))"
     r"|make (?:it|that)"
     r"|make that|or rather|rather make it|on second thoughts?|better make it"
     r"|but (?:the|my|our|his|her) \w+(?: now)? (?:insists on|wants|needs|asked for|prefers|says|said)"
@@ -79,7 +79,8 @@ def _put_right() -> re.Pattern[str]:
     """Compiled when it is first needed: a tenth of a second, which a program that reads no requests need not wait for."""
     return re.compile(
         rf"(?<!\d[.,])(?<![a-zA-Z\d_])(?P<old>{_N})(?P<unit>{_UNIT})?(?P<kept>{_BETWEEN}{{0,45}}?)"
-        rf"(?:[\s,，:–—…-]|\.\.\.?)*(?:{_BEFORE}(?:{_WEAK}){_AFTER}[\s,，:–—-]*)*"
+        rf"(?:[\s,，:–—…-]|\.\.\.?|[.!](?=\s+(?:scratch that|make (?:that|it)|no,? wait|wait|actually,? no|sorry|quatsch|moment"
+        rf"|non,? attends|pardon|no,? espera|perdón|mejor)\b))*(?:{_BEFORE}(?:{_WEAK}){_AFTER}[\s,，:–—-]*)*"
         rf"{_BEFORE}(?:{_STRONG}){_AFTER}(?:[\s,，:–—-]*{_BEFORE}(?:{_FILLER}){_AFTER})*[\s,，:–—-]*"
         rf"(?<![\d.,-])(?P<new>{_N})(?P<unit2>{_UNIT})?"
         r"(?P<tail>\s*(?:each|apiece|chacune?|jede[sr]?|cada una|daraus|吧|好了|就够了?|就行)(?![^\W\d_])"

@@ -59,7 +59,7 @@ from orchestrator.intents import SentenceEncoder
 from orchestrator.languages import detect
 from orchestrator.parsing import Parsed, parse, subject
 from orchestrator.plan import ASK, CHANGE, TALK, decisions, dialogue, question, schema
-from orchestrator.reading import SURE_KIND, completed, spoken, without_asides
+from orchestrator.reading import SURE_KIND, completed, edited, made_plain, spoken
 from orchestrator.wishes import content
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ MAX_TOKENS = 96
 # How much the rules' own decision gains, in nats, by how firm the rule is that found it: measured (docs/router.md).
 GAINS = {CERTAIN: 50.0, SIGNED: 5.0, GUESS: 1.5}
 # The same for what both decided against the reader of requests.
-HELD = {CERTAIN: 5.0, SIGNED: 3.0, GUESS: 2.0}
-WORDS_ALONE = 0.97  # least share for an answer without a sound, where something would have been done
+HELD = {CERTAIN: 3.0, SIGNED: 2.0, GUESS: 0.5}
+WORDS_ALONE = 0.8  # least share for an answer without a sound, where something would have been done
 
 
 class LocalOptions(RulesOptions):
@@ -236,7 +236,7 @@ class LocalChatModel(RulesChatModel):
             return decide(messages, self.options, self._classify, bound)
         reading = self._reading(messages)
         if reading is not None:
-            messages = [*messages[:-1], _saying(messages[-1], without_asides(text, reading))]
+            messages = [*messages[:-1], _saying(messages[-1], made_plain(text, reading))]
         ruled = decide(messages, self.options, self._classify, bound)
         turn = _read(messages, self.options)
         if turn.said.had_address or not turn.text.strip():
@@ -281,26 +281,35 @@ class LocalChatModel(RulesChatModel):
         another = best == own == "edit_audio" and isinstance(made, Call) and sure < CERTAIN and made.calls[0][1].get("kind") != kind
         if isinstance(made, Call) and made.anew and best == "edit_audio":
             made = self._edited(made, turn, kind, firm)
+            if made.calls[0][1].get("kind") == "remove":
+                made = replace(made, calls=tuple((tool, edited(args, text, reading)) for tool, args in made.calls))
         elif best != own or (another and firm):
             name = best or max((TALK, ASK), key=lambda name: reading.decisions[name])
-            made = self._carried_out(name, turn, "", tools, kind, firm) or made
+            made = self._carried_out(name, turn, "", tools, kind, firm or best != own) or made
+            if name == "edit_audio" and isinstance(made, Call):
+                made = replace(made, calls=tuple((tool, edited(args, text, reading)) for tool, args in made.calls))
         if isinstance(made, Say):
             return made
-        quoted = str(made.calls[0][1].get("transcript") or "")
-        if best == "generate_audio" and (not quoted or quoted not in text) and (said := spoken(text, reading)):
-            return audio_call(arguments_of(replace(turn.said, transcript=said), "", (), self.options), turn.said, self.options)
-        return replace(made, calls=tuple((tool, completed(args, tool, text, reading)) for tool, args in made.calls))
+        given, said = str(made.calls[0][1].get("transcript") or ""), spoken(text, reading) if best == "generate_audio" else ""
+        if said and said != given:
+            made = audio_call(arguments_of(replace(turn.said, transcript=said), "", (), self.options), turn.said, self.options)
+        return replace(
+            made, calls=tuple((tool, completed(args, tool, text, reading, self.options.backends)) for tool, args in made.calls)
+        )
 
     def _edited(self, made: Call, turn: _Turn, kind: str, firm: bool) -> Call:
         """What would be made anew from an earlier sound, as an edit of it; as it is where something else takes its place."""
         (name, given), base = made.calls[0], which_sound(turn.said.rest, turn.earlier)[0]
         before, prompt = str(base.request["prompt"]), str(given.get("prompt", ""))
         longer = float(given.get("seconds", base.seconds)) - float(base.request["seconds"])
-        if name != "generate_audio" or kind == "inpaint" or longer < 0:
+        if kind == "inpaint" or longer < 0:
             return made
-        kind = "extend" if longer else "style" if prompt != before and prompt.startswith(before) else kind
+        if kind not in ("restore", "remove") or not firm:
+            kind = "extend" if longer else "style" if prompt != before and prompt.startswith(before) else kind
         if kind in ("variation", "restore", "remove"):
             return (_as_call(self._carried_out("edit_audio", turn, "", ["edit_audio"], kind, firm)) or made) if firm else made
+        if name != "generate_audio":
+            return made
         if not prompt.startswith(before) or (kind == "extend" and not longer):
             return made
         kept = ("prompt", "negative_prompt", "seed", "steps", "guidance", "backend", *(["seconds"] if longer else []))
@@ -313,7 +322,7 @@ class LocalChatModel(RulesChatModel):
         """What was decided, with the rules' arguments; None where the conversation does not allow it.
 
         Args:
-            asked: what the language model was asked; it says the kind of an edit where ``kind`` does not.
+            asked: what the language model was asked; it says the kind of an edit where ``kind`` does not. "": it was the reader's word.
             firm: the kind is surer than what the rules would find.
         """
         said, earlier = turn.said, turn.earlier
@@ -326,7 +335,7 @@ class LocalChatModel(RulesChatModel):
         if name == "describe_media":
             media = turn.attached or referred(said.rest, earlier, any_medium=True)
             return describing(media) if media else None
-        if name == "compare" and not between_systems(said.text, self.options.backends):
+        if name == "compare" and asked and not between_systems(said.text, self.options.backends):
             return None
         if name == "generate_audio":
             media = turn.attached or referred(said.rest, earlier)

@@ -76,7 +76,7 @@ _LANGUAGES = {
     "fr": _Words(
         ones="zero un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize dix-sept dix-huit "
         "dix-neuf",
-        tens="vingt trente quarante cinquante soixante",
+        tens="vingt trente quarante cinquante soixante septante huitante nonante",
         a=("une", "un"),
         hundred=r"(?:(deux|trois|quatre|cinq|six|sept|huit|neuf) )?cents?",
         second=r"secondes?\b|sec\b\.?|s\b", minute=r"minutes?\b|min\b\.?", hour=r"heures?\b", said="secondes",

@@ -246,9 +246,18 @@ class _Workshop:
     def generate_audio(self, runtime: Runtime, asked: contract.generate_audio) -> Answer:
         conversation = _conversation(runtime)
         request = _request(asked, conversation, seconds=asked.seconds, transcript=asked.transcript)
-        parent = parent_of(request, conversation)
-        made = self.generate(asked.backend, request, **_watched(runtime))
-        return made_line(made), _artifact("generate_audio", asked.backend, made, parent)
+        parent, unheard = parent_of(request, conversation), ""
+        try:
+            made = self.generate(asked.backend, request, **_watched(runtime))
+        except UnsupportedRequest:  # a system with one voice can still speak the words
+            if request.transcript is None or not request.prompt:
+                raise
+            unheard = request.prompt
+            made = self.generate(asked.backend, request.model_copy(update={"prompt": ""}), **_watched(runtime))
+        note = f"; it has a voice of its own: {unheard!r} is not followed" if unheard else ""
+        return made_line(made) + note, _artifact("generate_audio", asked.backend, made, parent) | (
+            {"unheard": unheard} if unheard else {}
+        )
 
     def edit_audio(self, runtime: Runtime, asked: contract.edit_audio) -> Answer:
         conversation = _conversation(runtime)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from encoders.reader import DECISIONS, KINDS, OWN_SOUND, Reading, words
-from orchestrator.reading import completed, spoken, wish, without_asides
+from orchestrator.reading import completed, made_plain, spoken, wish
 from training.reading import plain
 
 
@@ -25,20 +25,25 @@ def read(marked: str, sure: float = 0.99, own: str = "unsaid") -> tuple[str, Rea
         ("⟦T:a wasp, sorry,⟧ ⟦W:a mosquito⟧ please", "a mosquito please"),
         (
             "⟦W:a spider on a ceiling⟧. ⟦T:ten seconds. no wait, make that⟧ ⟦P:12⟧",
-            "a spider on a ceiling. ten seconds. no wait, make that 12",
+            "a spider on a ceiling. 12 seconds",
         ),
         ("⟦A:thanks a lot, perfect⟧", "thanks a lot, perfect"),
         ("⟦A:she says⟧ “⟦W:hello⟧”", "she says “hello”"),
         ("⟦W:下雨⟧，⟦A:我睡不着⟧", "下雨"),
+        ("⟦W:Regen⟧, ⟦P:0:20⟧, ⟦P:vier⟧", "Regen, 20 Sekunden, 4 Versionen"),
+        ("⟦W:rain⟧, ⟦T:ten seconds, no,⟧ ⟦P:nine⟧", "rain, ten seconds, no, nine"),
+        ("⟦W:油条下锅⟧ ⟦P:4秒⟧ x3", "油条下锅 4秒 3个版本"),
+        ("⟦W:雨打窗户⟧，⟦T:十秒，不对，⟧⟦P:12⟧，⟦P:三条⟧", "雨打窗户， 12 秒，3个版本"),
+        ("⟦W:two dogs⟧ from 0:03 to 0:05", "two dogs from 0:03 to 0:05"),
     ],
 )
 def test_what_is_beside_the_wish_goes_and_nothing_else(marked: str, left: str) -> None:
-    assert without_asides(*read(marked)) == left
+    assert made_plain(*read(marked)) == left
 
 
 def test_what_is_not_surely_an_aside_stays() -> None:
     text, reading = read("⟦A:my gran is 90.⟧ ⟦W:a music box⟧", sure=0.6)
-    assert without_asides(text, reading) == text
+    assert made_plain(text, reading) == text
 
 
 def test_a_wish_is_told_in_english() -> None:
@@ -67,7 +72,8 @@ def test_words_to_be_spoken_are_taken_letter_for_letter_or_not_at_all(marked: st
         ({"prompt": "harp", "original": "duck"}, "soundtrack_video", "⟦W:harp⟧", "keep", {}),
         ({"kind": "remove", "source": "s"}, "edit_audio", "lose the ⟦N:engine⟧", "unsaid", {"negative_prompt": "engine"}),
         ({"kind": "style", "source": "s"}, "edit_audio", "⟦W:darker⟧", "unsaid", {"prompt": "darker"}),
-        ({"transcript": "Hi there"}, "generate_audio", "⟦W:a pirate⟧ says Hi there", "unsaid", {}),
+        ({"transcript": "Hi there"}, "generate_audio", "⟦W:a pirate⟧ says Hi there", "unsaid", {"prompt": "a pirate"}),
+        ({"transcript": "Hi there"}, "generate_audio", "a pirate says ⟦W:Hi⟧ there", "unsaid", {}),
         ({"source": "s"}, "export_audio", "⟦W:loud⟧ file", "unsaid", {}),
     ],
 )

@@ -150,6 +150,22 @@ def test_what_a_system_cannot_edit_it_makes_anew_where_words_suffice(home: House
     assert "cannot edit" in told(home).text
 
 
+def test_words_are_spoken_by_a_voice_that_nobody_asked_for_rather_than_not_at_all(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    makes = Tones.__call__
+
+    def one_voice(tones: Tones, backend: str | None, request: GenerationRequest, **watched: Any) -> Generated:
+        if request.prompt:
+            raise UnsupportedRequest("tones take no text")
+        return makes(tones, backend, request, **watched)
+
+    monkeypatch.setattr(Tones, "__call__", one_voice)
+    (sound,) = brought(does(home, "generate_audio", prompt="an old pirate", transcript="hello"))
+    assert last_request(home).transcript == "hello" and not last_request(home).prompt
+    assert sound.details["unheard"] == "an old pirate" and "'an old pirate' is not followed" in told(home).text
+    assert not brought(does(home, "generate_audio", prompt="rain"))  # only speech can do without its prompt
+    assert "take no text" in told(home).text
+
+
 def test_restoring_makes_nothing_and_brings_the_sound_back(home: House) -> None:
     first = made(home, prompt="rain", seed=1)
     made(home, prompt="wind", seed=2)
