@@ -330,7 +330,8 @@ def carried_out(
     if kind == "extend":
         return Act("edit_audio", (*common, ("kind", "extend"), ("seconds", _extended(said, which)), ("prompt", "")))
     if kind == "variation":
-        return Act("edit_audio", (*common, ("kind", "variation"), ("strength", 0.5)))
+        same = str(which.request.get("prompt") or "") if which and not heard else ""
+        return Act("edit_audio", (*common, ("kind", "variation"), ("strength", 0.5), ("prompt", same)))
     return Act("edit_audio", (*common, ("kind", kind), ("prompt", subject(said.rest)), ("negative_prompt", said.negative)))
 
 

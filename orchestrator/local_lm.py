@@ -59,7 +59,7 @@ from orchestrator.intents import SentenceEncoder
 from orchestrator.languages import detect
 from orchestrator.parsing import Parsed, parse, subject
 from orchestrator.plan import ASK, CHANGE, TALK, decisions, dialogue, question, schema
-from orchestrator.reading import SURE_KIND, completed, edited, made_plain, spoken
+from orchestrator.reading import SURE_KIND, SURE_WISH, completed, edited, made_plain, spoken
 from orchestrator.wishes import content
 
 if TYPE_CHECKING:
@@ -72,8 +72,9 @@ MAX_TOKENS = 96
 # How much the rules' own decision gains, in nats, by how firm the rule is that found it: measured (docs/router.md).
 GAINS = {CERTAIN: 50.0, SIGNED: 5.0, GUESS: 1.5}
 # The same for what both decided against the reader of requests.
-HELD = {CERTAIN: 3.0, SIGNED: 2.0, GUESS: 0.5}
-WORDS_ALONE = 0.8  # least share for an answer without a sound, where something would have been done
+HELD = {CERTAIN: 5.0, SIGNED: 2.0, GUESS: 1.0}
+FEW = 4  # words and signs: of fewer, what nobody else understands is asked about
+WORDS_ALONE = 0.97  # least share for an answer without a sound, where something would have been done
 
 
 class LocalOptions(RulesOptions):
@@ -272,22 +273,23 @@ class LocalChatModel(RulesChatModel):
         own = "" if isinstance(made, Say) else made.calls[0][0]
         shares = {name: share for name, share in reading.decisions.items() if name in tools}
         shares[""] = reading.decisions[TALK] + reading.decisions[ASK]
-        scores = {name: math.log(max(share, 1e-6)) + (HELD[sure] if name == own else 0.0) for name, share in shares.items()}
+        held = HELD[CERTAIN if own in ("generate_image", "generate_video") else sure]  # of pictures it was taught little
+        scores = {name: math.log(max(share, 1e-6)) + (held if name == own else 0.0) for name, share in shares.items()}
         best = max(scores, key=lambda name: scores[name])
-        if not best and shares[""] < WORDS_ALONE:
+        if (not best and shares[""] < WORDS_ALONE) or (not own and len(reading.spans) < FEW and best == "generate_audio"):
             best = own
         kind = max(reading.kinds, key=lambda name: reading.kinds[name])
-        firm = reading.kinds[kind] >= SURE_KIND
+        firm = reading.kinds[kind] >= SURE_KIND and (
+            kind != "remove" or any(sure >= SURE_WISH for _, _, sure in reading.stretches("N"))
+        )
         another = best == own == "edit_audio" and isinstance(made, Call) and sure < CERTAIN and made.calls[0][1].get("kind") != kind
         if isinstance(made, Call) and made.anew and best == "edit_audio":
-            made = self._edited(made, turn, kind, firm)
-            if made.calls[0][1].get("kind") == "remove":
-                made = replace(made, calls=tuple((tool, edited(args, text, reading)) for tool, args in made.calls))
-        elif best != own or (another and firm):
+            made = self._edited(made, turn, kind, firm, text, reading)
+        elif best == "edit_audio" and (best != own or (another and firm)):
+            made = self._edit(turn, kind, firm or best != own, text, reading, tools) or made
+        elif best != own:
             name = best or max((TALK, ASK), key=lambda name: reading.decisions[name])
-            made = self._carried_out(name, turn, "", tools, kind, firm or best != own) or made
-            if name == "edit_audio" and isinstance(made, Call):
-                made = replace(made, calls=tuple((tool, edited(args, text, reading)) for tool, args in made.calls))
+            made = self._carried_out(name, turn, "", tools) or made
         if isinstance(made, Say):
             return made
         given, said = str(made.calls[0][1].get("transcript") or ""), spoken(text, reading) if best == "generate_audio" else ""
@@ -297,7 +299,18 @@ class LocalChatModel(RulesChatModel):
             made, calls=tuple((tool, completed(args, tool, text, reading, self.options.backends)) for tool, args in made.calls)
         )
 
-    def _edited(self, made: Call, turn: _Turn, kind: str, firm: bool) -> Call:
+    def _edit(self, turn: _Turn, kind: str, firm: bool, text: str, reading: Reading, tools: Sequence[str]) -> Call | Say | None:
+        """The edit that the reader asks for: an earlier sound's new manner as the rules change it, else in the reader's own words."""
+        if kind == "style" and turn.earlier.sounds and not turn.attached:
+            changed = self._carried_out(CHANGE, turn, "", tools)
+            if isinstance(changed, Call):
+                return self._edited(changed, turn, kind, firm, text, reading) if changed.anew else changed
+        made = self._carried_out("edit_audio", turn, "", tools, kind, firm)
+        if not isinstance(made, Call):
+            return made
+        return replace(made, calls=tuple((tool, edited(args, text, reading)) for tool, args in made.calls))
+
+    def _edited(self, made: Call, turn: _Turn, kind: str, firm: bool, text: str, reading: Reading) -> Call:
         """What would be made anew from an earlier sound, as an edit of it; as it is where something else takes its place."""
         (name, given), base = made.calls[0], which_sound(turn.said.rest, turn.earlier)[0]
         before, prompt = str(base.request["prompt"]), str(given.get("prompt", ""))
@@ -307,7 +320,7 @@ class LocalChatModel(RulesChatModel):
         if kind not in ("restore", "remove") or not firm:
             kind = "extend" if longer else "style" if prompt != before and prompt.startswith(before) else kind
         if kind in ("variation", "restore", "remove"):
-            return (_as_call(self._carried_out("edit_audio", turn, "", ["edit_audio"], kind, firm)) or made) if firm else made
+            return (_as_call(self._edit(turn, kind, firm, text, reading, ["edit_audio"])) or made) if firm else made
         if name != "generate_audio":
             return made
         if not prompt.startswith(before) or (kind == "extend" and not longer):

@@ -38,7 +38,7 @@ TWINS = dict.fromkeys(
         "tango2",
     ),
     pytest.mark.slow,
-)
+) | dict.fromkeys(TINY, pytest.mark.slow)  # where no weights are, the rows run on these anyway
 # Backend -> what writes a small official folder, and the options that go with its size.
 PORTS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
     "tango": (write_tango, {"latent_frames": 56}),
