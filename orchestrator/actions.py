@@ -253,7 +253,8 @@ def act(
         and (not describing or only_a_file(text))
         and (_exports(text) or which or heard)
     ):
-        return _export(text, heard[0].id if heard else which.media.id if which else "")
+        sounding = heard[0] if heard else which.media if which else earlier.last("video")  # a film's soundtrack
+        return _export(text, sounding.id if sounding else "")
     compares = _COMPARE.search(text) or len(_named(text, backends)[0]) > 1
     if (
         "compare" in tools
@@ -308,6 +309,8 @@ def carried_out(
     heard = next((ref for ref in attached if ref.kind == "audio"), None)
     source = heard.id if heard else which.media.id if which else ""
     if tool == "export_audio":
+        film = earlier.last("video")
+        source = source or (film.id if film else "")
         return _export(said.text, source) if source else None
     if tool == "compare":
         return _compare(said, attached, earlier, which, backends)
@@ -346,7 +349,7 @@ def _scores(said: Parsed) -> bool:
 def _points(text: str, kind: str) -> bool:
     """Whether the text speaks of a picture or video that is there ("animate this picture" may)."""
     nouns = r"(?:picture|photo|image|drawing)s?" if kind == "image" else r"(?:video|film|movie|clip)s?"
-    return bool(re.search(rf"\b(?:this|that|these|those|my|the|attached)\s+(?:\w+\s+)?{nouns}\b", text, re.I))
+    return bool(re.search(rf"(?<!just )(?<!only )\b(?:this|that|these|those|my|the|attached)\s+(?:\w+\s+)?{nouns}\b", text, re.I))
 
 
 def _no_audio(text: str) -> str:
@@ -552,7 +555,7 @@ def _soundtrack(said: Parsed, video: MediaRef) -> Act:
         or any(re.search(rf"\b{words}", part, re.I) for part in said.negative.split(", "))
         or (layer == "foley" and any(re.search(r"^(?:any |the )?(?:sounds?|noises?)\b", part) for part in said.negative.split(", ")))
     ]
-    only = re.search(r"\b(?:only|just|solely|nothing but)\b[^.;,]*\w[^.;,]*|[^.;,]*\bonly\b(?=\W*(?:$|[.;,]))", text, re.I)
+    only = re.search(r"\b(?:only|just|solely|nothing but)\b[^.;,]*\w[^.;,]*|[^.;,]*\bonly\b(?=\W*(?:$|[.;,])|\s+[-–—])", text, re.I)
     kept = [layer for layer, words in _LAYER.items() if only and layer not in gone and re.search(rf"\b{words}", only[0], re.I)]
     if kept:
         gone = [layer for layer in _LAYER if layer not in kept]

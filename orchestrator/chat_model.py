@@ -360,7 +360,8 @@ def decide(
         return aside
     if not attached and (_DEEDS.search(said.rest) or _HOW_IT_WORKS.search(said.rest)):
         return Say(chat(said.rest, earlier, options), sure=SIGNED)
-    if not attached and earlier.sounds and _ABOUT_US.search(said.rest) and (not asks_what or _WHAT_IT_IS.search(said.rest)):
+    about_us = _ABOUT_US.search(said.rest) and not re.search(r"\b(?:hear|instruments?)\b", said.rest, re.I)
+    if not attached and earlier.sounds and about_us and (not asks_what or _WHAT_IT_IS.search(said.rest)):
         return Say(chat(said.rest, earlier, options), sure=CERTAIN)
     if asks_what:
         shown = describing(attached or referred(said.rest, earlier, any_medium=True))
@@ -823,15 +824,15 @@ def _takes(text: str, most: int) -> int:
 
 
 _KINDS = (
-    r"(?:goes(?= at\b)|versions|takes|variations|variants|alternates|alternatives|options|attempts|tries"
-    r"|renditions|samples|proposals|suggestions|ideas)"
+    r"(?:goes(?= at\b)|versions?|takes?|variations?|variants?|alternates?|alternatives?|options?|attempts?|tries"
+    r"|renditions?|samples?|proposals?|suggestions?|ideas?)"
 )
 _DIFFERENT = r"(?:different|distinct|separate|differing|alternative|various)"
 # "three takes of a dog" and "three different dogs" are three sounds; "two dogs" is one.
 _SEVERAL = re.compile(
     rf"\b(?:an?\s+)?(two|three|four|five|six|couple|pair|[2-6])\s+(?:of\s+)?(?:(?:{_DIFFERENT}|more|other|short"
     rf"|quick|slight|slightly|subtle|close)\s+)*{_KINDS}\b(?:\s+(?:of|at)\b)?"
-    rf"|\b(two|three|four|five|six|[2-6])\s+{_DIFFERENT}\b",
+    rf"|\b(two|three|four|five|six|[2-6])\s+(?:{_DIFFERENT}\b|more\s+(?:like|of)\s+(?:it|that|this|those)\b)",
     re.I,
 )
 

@@ -59,7 +59,7 @@ from orchestrator.intents import SentenceEncoder
 from orchestrator.languages import detect
 from orchestrator.parsing import Parsed, parse, subject
 from orchestrator.plan import ASK, CHANGE, TALK, decisions, dialogue, question, schema
-from orchestrator.reading import SURE_KIND, SURE_WISH, completed, edited, made_plain, spoken
+from orchestrator.reading import SURE_ADDED, SURE_KIND, SURE_WISH, completed, edited, made_plain, spoken
 from orchestrator.wishes import content
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ MAX_TOKENS = 96
 GAINS = {CERTAIN: 50.0, SIGNED: 5.0, GUESS: 1.5}
 # The same for what both decided against the reader of requests.
 HELD = {CERTAIN: 5.0, SIGNED: 2.0, GUESS: 1.0}
+NEW_THING = 2.0  # more nats, where the others heard of something new after an earlier sound
 FEW = 4  # words and signs: of fewer, what nobody else understands is asked about
 WORDS_ALONE = 0.97  # least share for an answer without a sound, where something would have been done
 
@@ -274,9 +275,16 @@ class LocalChatModel(RulesChatModel):
         shares = {name: share for name, share in reading.decisions.items() if name in tools}
         shares[""] = reading.decisions[TALK] + reading.decisions[ASK]
         held = HELD[CERTAIN if own in ("generate_image", "generate_video") else sure]  # of pictures it was taught little
+        if own == "generate_audio" and isinstance(made, Call) and not made.anew and turn.earlier.sounds:
+            held += NEW_THING
         scores = {name: math.log(max(share, 1e-6)) + (held if name == own else 0.0) for name, share in shares.items()}
         best = max(scores, key=lambda name: scores[name])
-        if (not best and shares[""] < WORDS_ALONE) or (not own and len(reading.spans) < FEW and best == "generate_audio"):
+        if not best and shares[""] < WORDS_ALONE:
+            best = own
+        if not own and (
+            (best == "generate_audio" and len(reading.spans) < FEW)
+            or (best == "compare" and not between_systems(turn.said.text, self.options.backends))
+        ):
             best = own
         kind = max(reading.kinds, key=lambda name: reading.kinds[name])
         firm = reading.kinds[kind] >= SURE_KIND and (
@@ -318,7 +326,9 @@ class LocalChatModel(RulesChatModel):
         if kind == "inpaint" or longer < 0:
             return made
         if kind not in ("restore", "remove") or not firm:
-            kind = "extend" if longer else "style" if prompt != before and prompt.startswith(before) else kind
+            adds = prompt != before and prompt.startswith(before)
+            again = firm and kind == "variation" and all(sure < SURE_ADDED for _, _, sure in reading.stretches("W"))
+            kind = "extend" if longer else "style" if adds and not again else kind
         if kind in ("variation", "restore", "remove"):
             return (_as_call(self._edit(turn, kind, firm, text, reading, ["edit_audio"])) or made) if firm else made
         if name != "generate_audio":

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 # Least shares, measured on requests that taught nothing.
 SHORT = 7  # words and signs: below, the rules alone read what is wished
-SURE_ASIDE, SURE_SPOKEN, SURE_WISH, SURE_KIND, SURE_OWN_SOUND, SURE_SETTING, SURE_UNWANTED = 0.85, 0.7, 0.5, 0.85, 0.7, 0.5, 0.7
+SURE_ASIDE, SURE_SPOKEN, SURE_WISH, SURE_KIND, SURE_OWN_SOUND, SURE_SETTING, SURE_UNWANTED = 0.85, 0.7, 0.5, 0.85, 0.7, 0.5, 0.8
+SURE_ADDED = 0.75  # what another take of a sound shall have more
+SURE_SHORT = 0.85  # words to be spoken, three at most
 
 
 def made_plain(text: str, reading: Reading) -> str:
@@ -130,7 +132,8 @@ def spoken(text: str, reading: Reading) -> str:
     inside = [k for k, (a, b) in enumerate(reading.spans[: len(reading.marks)]) if a >= begin and b <= end]
     sure = sum(reading.sure[k] for k in inside) / len(inside)
     whole = all(reading.marks[k] == "S" or not text[slice(*reading.spans[k])].isalnum() for k in inside)
-    return text[begin:end].strip(f" ,:;{QUOTES}") if whole and sure >= SURE_SPOKEN and len(inside) > 1 else ""
+    least = SURE_SPOKEN if len(inside) > 3 else SURE_SHORT
+    return text[begin:end].strip(f" ,:;{QUOTES}") if whole and sure >= least and len(inside) > 1 else ""
 
 
 def _system(text: str, reading: Reading, backends: Collection[str]) -> str:

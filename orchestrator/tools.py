@@ -360,7 +360,7 @@ class _Workshop:
         assert self.offers.export is not None
         conversation = _conversation(runtime)
         (ref,) = known_media(asked.media, conversation)
-        if ref.kind != "audio":
+        if ref.kind not in ("audio", "video"):  # of a video, its soundtrack
             raise UnsupportedRequest(f"export_audio writes sounds, {ref.id[:19]}… is a {ref.kind}")
         version = conversation.versions.by_id(ref.id)
         made = Generated.model_validate(version.sound.artifact["generated"]) if version else None

@@ -13,10 +13,12 @@ from configs.schema import AppConfig
 from generators.base import Edit, Generated, GenerationRequest, UnsupportedRequest
 from media.audio import Audio, loudness_lufs, read_audio
 from media.guard import inspect_audio
+from media.mux import mux
 from media.refs import MissingMedia
 from serving import cli
 from serving.app import App, build, read_provenance
 from serving.sounds import at_loudness, edit_request, region
+from tests.makers import RED, clip
 from tests.serving.conftest import Loa
 from tests.serving.test_refusals import assert_refused, write_tone
 
@@ -157,6 +159,17 @@ def test_an_export_has_the_asked_loudness_and_its_provenance(app: App) -> None:
     assert loudness_lufs(read_audio(path)) == pytest.approx(-30, abs=0.1) and written.notes == ()
     note = read_provenance(path)
     assert (note.lufs, note.request, written.media.mime) == (-30.0, made.request, "audio/flac")
+
+
+def test_of_a_video_its_soundtrack_is_exported(app: App, tmp_path: Path) -> None:
+    sound = np.zeros((48000, 1), np.float32)
+    sound[24000:24100] = 0.9
+    soundfile.write(tmp_path / "click.wav", sound, 48000)
+    film = mux(clip(tmp_path / "film.mp4", [(RED, 1.0)]), tmp_path / "click.wav", tmp_path / "scored.mp4").path
+    ref = app.store.put_bytes(film.read_bytes(), "video/mp4", "video")
+    heard = read_audio(app.store.path(app.written(ref, None, "wav", None).media))
+    assert heard.seconds == pytest.approx(1.0, abs=0.01)
+    assert np.abs(heard.samples[0]).argmax() == pytest.approx(24050, abs=120)
 
 
 def test_a_loudness_that_would_clip_is_not_reached_and_told() -> None:
