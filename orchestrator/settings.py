@@ -83,6 +83,13 @@ _SIMPLE = {
     "zh": {"俩": 2, "倆": 2, "仨": 3},
 }
 MOST_TAKES = 12
+# "version 2", "#2": one of them, no count.
+_NUMBERED = re.compile(r"[#№第]|\b(?:no|nr|num)\b|n[°º]", re.I)
+_NOUN = re.compile(
+    r"(?:versi[oó]n\w*|variant\w*|variat\w*|variac\w*|takes?|tomas?|prises?|fassung\w*|samples?|options?|opci\w+|essais?|intentos?"
+    r"|attempts?|try|版本?|[条條个個种種份])\s*$",
+    re.I,
+)
 
 
 def written_out(stretch: str, language: str) -> str:
@@ -143,6 +150,8 @@ def _counted(said: str, language: str) -> int:
     if len(numbers) != 1 or not (1 <= numbers[0][1] <= MOST_TAKES) or numbers[0][1] % 1:
         return 0
     match, value = numbers[0]
+    if _NUMBERED.search(said) or _NOUN.search(rest[: match.start()]):
+        return 0
     beside = f"{rest[: match.start()]} {rest[match.end() :]}"
     parts = list(beside.replace(" ", "")) if language == "zh" else beside.split()
     return (

@@ -39,6 +39,12 @@ def test_a_setting_is_written_out(language: str, stretch: str, out: str) -> None
         ("es", "un"),
         ("zh", "两"),
         ("en", "40 takes"),
+        ("en", "version 2"),
+        ("en", "#2 please"),
+        ("fr", "prise 3"),
+        ("de", "Nr. 4"),
+        ("zh", "版本2"),
+        ("zh", "第二个"),
         ("en", "four dogs"),
     ],
 )
