@@ -106,6 +106,7 @@ def test_the_default_chat_model_reaches_the_bar_on_the_published_rows(tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a thousand decisions
 def test_what_other_people_asked_for_stays_understood(tmp_path: Path) -> None:
     """1,089 rows by others (docs/router.md, sets A to L). All were mended for, so they tell of steps back, not of how well it does."""
     rehearsal = Rehearsal(build_local(load_config().chat_model.options, SentenceEncoder()), tmp_path)
