@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 from orchestrator.numbers import chinese, words
+from orchestrator.parsing import number
 
 _SECONDS = {"en": "{} seconds", "de": "{} Sekunden", "fr": "{} secondes", "es": "{} segundos", "zh": "{}秒"}
 _TAKES = {"en": "{} takes", "de": "{} Versionen", "fr": "{} versions", "es": "{} versiones", "zh": "{}个版本"}
@@ -29,9 +30,9 @@ _LENGTHS: tuple[tuple[str, Callable[[re.Match[str]], float]], ...] = (
     (rf"{_BEFORE}(\d{{1,2}}):([0-5]\d)(?![\d:])(?: ?(?:min\w*|mn|m)\b)?", lambda m: _in_minutes(m)),
     (rf"{_BEFORE}(\d{{1,2}}) ?(?:['’′]|mn|min\b\.?) ?([0-5]?\d)(?: ?(?:[\"”″]|''|s(?:ec|ek)?\b))?(?!\w)", lambda m: _in_minutes(m)),
     (rf"{_BEFORE}(\d{{1,2}}) ?m(?:in)? ?([0-5]?\d) ?s(?:ec|ek)?(?!\w)", lambda m: _in_minutes(m)),
-    (rf"{_BEFORE}{_N} ?(?:[\"″]|'')(?!\w)", lambda m: _number(m[1])),
-    (rf"{_BEFORE}{_N} ?(?:mn|['′])(?!\w)", lambda m: 60 * _number(m[1])),
-    (rf"{_BEFORE}{_N} ?{_SECOND}", lambda m: _number(m[1])),
+    (rf"{_BEFORE}{_N} ?(?:[\"″]|'')(?!\w)", lambda m: number(m[1])),
+    (rf"{_BEFORE}{_N} ?(?:mn|['′])(?!\w)", lambda m: 60 * number(m[1])),
+    (rf"{_BEFORE}{_N} ?{_SECOND}", lambda m: number(m[1])),
 )
 _WORDY = (
     (re.compile(r"\b(?:a|one) (?:full|whole) (minute|second)\b", re.I), r"1 \1"),
@@ -106,7 +107,7 @@ def written_out(stretch: str, language: str) -> str:
     said = _STEPS.sub(lambda m: f"steps={m[1] or m[2]}", said)
     if not _APART.search(said) and not _ENDS.search(said):
         for pattern, value in _LENGTHS:
-            said = re.sub(pattern, lambda m, value=value: _SECONDS[language].format(f"{value(m):g}"), said, flags=re.I)  # type: ignore[misc]
+            said = re.sub(pattern, partial(_in_seconds, value=value, form=_SECONDS[language]), said, flags=re.I)
     takes = _counted(said, language)
     return (_MORE_TAKES if _MORE.search(said) else _TAKES)[language].format(takes) if takes else said
 
@@ -181,9 +182,9 @@ def _value(said: str, language: str) -> float:
     return chinese(said.replace("兩", "两")) if language == "zh" else words(language)[said.replace("ü", "u").replace("ö", "o")]
 
 
+def _in_seconds(match: re.Match[str], value: Callable[[re.Match[str]], float], form: str) -> str:
+    return form.format(f"{value(match):g}")
+
+
 def _in_minutes(match: re.Match[str]) -> float:
     return 60.0 * int(match[1]) + int(match[2])
-
-
-def _number(said: str) -> float:
-    return float(said.replace(",", "."))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.actions import act, lufs, regions
+from orchestrator.actions import act, carried_out, lufs, regions
 from orchestrator.contract import NAMES
 from orchestrator.conversation import Conversation
 from orchestrator.parsing import parse
@@ -53,6 +53,24 @@ VIDEO = medium("video", 100).id
 def test_words_of_their_own_call_for_a_tool(say: str, tool: str, expected: dict[str, Any]) -> None:
     called, args = acted(say, "audio")
     assert called == tool and {name: args.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("kind", ["variation", "style", "remove"])
+def test_a_recording_that_came_along_is_edited_where_somebody_else_decided_so(kind: str) -> None:
+    recording, earlier = medium("audio", 100), Conversation.read(past(("audio",)))
+    found = carried_out(
+        "edit_audio", kind, parse("way too harsh, warmer and rounder"), (recording,), earlier, None, BACKENDS, firm=True
+    )
+    assert found is not None and not found.asks
+    assert (found.tool, found.args["kind"], found.args["source"]) == ("edit_audio", kind, recording.id)
+
+
+def test_of_a_film_its_sound_is_exported_where_no_sound_came_before() -> None:
+    earlier = Conversation.read(past(("video",)))
+    film = earlier.last("video")
+    found = carried_out("export_audio", "", parse("its soundtrack as flac at -18 LUFS"), (), earlier, None, BACKENDS)
+    assert film is not None and found is not None and found.args == {"media": [film.id], "format": "flac", "lufs": -18.0}
+    assert carried_out("export_audio", "", parse("as flac"), (), Conversation.read([]), None, BACKENDS) is None
 
 
 @pytest.mark.parametrize(

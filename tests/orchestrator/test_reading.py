@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from encoders.reader import DECISIONS, KINDS, OWN_SOUND, Reading, words
-from orchestrator.reading import completed, made_plain, spoken, wish
+from orchestrator.reading import completed, edited, made_plain, spoken, wish
 from training.reading import plain
 
 
@@ -81,3 +81,18 @@ def test_only_what_the_rules_left_empty_or_missed_is_given(
     arguments: dict[str, Any], tool: str, marked: str, own: str, more: dict[str, Any]
 ) -> None:
     assert completed(arguments, tool, *read(marked, own=own)) == arguments | more
+
+
+def test_an_edit_takes_the_words_of_who_asked_for_it() -> None:
+    style, gone = read("make ⟦R:my take⟧ ⟦W:warmer and rounder⟧"), read("there is ⟦N:a clock⟧ in ⟦R:my take⟧, it must not be there")
+    assert edited({"kind": "style", "prompt": "make my take warmer"}, *style) == {"kind": "style", "prompt": "warmer and rounder"}
+    assert edited({"kind": "remove", "prompt": "there is a clock"}, *gone) == {"kind": "remove", "negative_prompt": "a clock"}
+    assert edited({"kind": "variation"}, *style) == {"kind": "variation"}
+
+
+def test_what_is_left_out_and_who_shall_do_it_are_filled_in() -> None:
+    text, reading = read("⟦W:harp⟧ for it, ⟦N:music⟧ I bring myself, ⟦P:tangoflux⟧")
+    given = completed({"prompt": "harp"}, "soundtrack_video", text, reading, ("tango", "tangoflux"))
+    assert given == {"prompt": "harp", "layers": ["ambience", "foley"], "backend": "tangoflux"}
+    text, reading = read("⟦W:a pond⟧, skip ⟦N:the ducks⟧")
+    assert completed({"prompt": "a pond, skip the ducks"}, "generate_audio", text, reading)["negative_prompt"] == "the ducks"
