@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from media.audio import Audio
+from media.audio import Audio, is_mpeg
 from media.refs import Kind, MediaError, MediaTooLarge, MissingMedia, UnreadableMedia, require_file, shown
 
 MAX_BYTES = 512 * 2**20
@@ -127,7 +127,7 @@ def sniff(head: bytes) -> tuple[str, Kind]:
         return "audio/flac", "audio"
     if head.startswith(b"OggS"):
         return "audio/ogg", "audio"
-    if head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 in (0xE2, 0xE4, 0xE6)):
+    if is_mpeg(head):
         return "audio/mpeg", "audio"
     if head.startswith(b"\x1a\x45\xdf\xa3"):
         return ("video/webm" if b"webm" in head[:64] else "video/x-matroska"), "video"

@@ -9,7 +9,6 @@ from functools import lru_cache
 from math import ceil, gcd
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from media.audio import Audio, resample
 
@@ -19,6 +18,7 @@ ROLLOFF = 0.97  # the filter's middle, in parts of the lower Nyquist frequency
 BETA = 8.0  # Kaiser window: what is folded back lies 80 dB down
 _TOGETHER = 32  # output samples of one product: more waste zeros, fewer waste calls
 _ROWS = 32  # periods of one product: so small that BLAS does not share it among threads, which would wait for each other
+_GROUPS = 8  # products that one filter makes before the next looks at the same samples, while the processor's cache still has them
 _MOST = 2_000  # output samples of one period; rates with less in common take soxr
 
 
@@ -67,12 +67,14 @@ def _cut(given: np.ndarray, start: int, stop: int) -> np.ndarray:
 
 def _products(given: np.ndarray, filters: tuple[tuple[int, np.ndarray], ...], step: int, out: np.ndarray) -> None:
     """Into ``out`` [groups, _ROWS, period] what the filters make of ``given``, which begins where the first filter does."""
-    at = 0
-    for place, taps in filters:
-        seen = given[place - filters[0][0] :]
-        windows = as_strided(seen, (len(out), _ROWS, len(taps)), (4 * step * _ROWS, 4 * step, 4), writeable=False)
-        np.matmul(windows, taps, out=out[..., at : at + taps.shape[1]])
-        at += taps.shape[1]
+    for first in range(0, len(out), _GROUPS):
+        made, at = out[first : first + _GROUPS], 0
+        seen = given[first * _ROWS * step :]
+        for place, taps in filters:
+            shape, strides = (len(made), _ROWS, len(taps)), (4 * step * _ROWS, 4 * step, 4)
+            windows: np.ndarray = np.ndarray(shape, np.float32, seen, 4 * (place - filters[0][0]), strides)  # nothing is copied
+            np.matmul(windows, taps, out=made[..., at : at + taps.shape[1]])
+            at += taps.shape[1]
 
 
 @lru_cache(maxsize=8)

@@ -85,7 +85,7 @@ def _hear(path: Path) -> None:
     from media.audio import open_blocks
     from media.video import MAX_SECONDS
 
-    heard, (rate, blocks, *_) = 0, open_blocks(path, MAX_SECONDS)
+    heard, (rate, blocks, _) = 0, open_blocks(path, MAX_SECONDS)
     for block in blocks:
         heard += block.shape[1]
         if heard > SOUND_SECONDS * rate:

@@ -203,3 +203,13 @@ def test_sixteen_bits_are_read_as_libsndfile_reads_them(tmp_path: Path, channels
     floats, _ = soundfile.read(tmp_path / "a.wav", dtype="float32", always_2d=True)
     assert np.array_equal(read_audio(tmp_path / "a.wav").samples, floats.T)
     assert np.array_equal(read_audio(tmp_path / "a.wav", mono=True).samples, floats.T.mean(0, keepdims=True, dtype=np.float32))
+
+
+def test_a_flac_that_was_written_as_a_stream_is_read_whole(tmp_path: Path):
+    """``ffmpeg ... -f flac - > a.flac``: its header says a length of 0, for unknown."""
+    values = np.random.default_rng(0).integers(-3000, 3000, (50_000, 2), np.int16)
+    flac = bytearray(sound_bytes(values, 16_000, "FLAC", "PCM_16"))
+    flac[21] &= 0xF0
+    flac[22:26] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(flac)
+    assert np.array_equal(read_audio(tmp_path / "a.flac").samples * 32768, values.T)
