@@ -34,6 +34,7 @@ OVERHEAD = 2.0  # steps' worth of reading, decoding and vocoding
 USUAL_STEPS = 25  # where a backend chooses
 
 IDLE = 0.2  # seconds of ``yardstick()`` on the idle machine of that guess
+ALIKE = 1.25  # lengths of sounds by less than this factor apart cost the same a second
 MOST = 8.0  # how much faster or slower a machine is believed to have become
 
 Basis = Literal["measured here", "scaled from what was measured here", "guessed from the size of the weights"]
@@ -46,6 +47,7 @@ class Cost(BaseModel):
 
     setting: str  # row, options, threads, rows, candidates: all but the steps
     steps: int
+    seconds: float  # of the sounds
     rtf: float  # wall seconds a second of sound
     peak_mb: float | None = None
     yardstick: float | None = None  # seconds of ``yardstick()`` when this was measured
@@ -135,8 +137,8 @@ def read_costs(home: Path) -> list[Cost]:
 
 
 def keep_costs(home: Path, found: Sequence[Cost]) -> None:
-    """Add medians to the file; the newest of a setting and number of steps stays."""
-    kept = {(cost.setting, cost.steps): cost for cost in (*read_costs(home), *found)}
+    """Add medians to the file; the newest of a setting, number of steps and length stays."""
+    kept = {(cost.setting, cost.steps, cost.seconds): cost for cost in (*read_costs(home), *found)}
     path = home / "cache" / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     data: list[dict[str, Any]] = [cost.model_dump(mode="json") for cost in kept.values()]
@@ -156,7 +158,8 @@ def measured_costs(
             factor = median(each.rtf for each in steady([row.measured for row in own]) if each.rtf is not None)
             setting = setting_of(recipe, cell, threads, buckets[label])
             steps, peak = cell.request.steps or USUAL_STEPS, max(peaks) if peaks else None
-            found.append(Cost(setting=setting, steps=steps, rtf=factor, peak_mb=peak, yardstick=pace))
+            long = median(row.request.seconds for row in own)
+            found.append(Cost(setting=setting, steps=steps, seconds=long, rtf=factor, peak_mb=peak, yardstick=pace))
     return found
 
 
@@ -178,18 +181,18 @@ def forecast(
     """
     busy = 1.0 if pace is None else _slower(pace, IDLE)
     known = [_today(cost, pace) for cost in known]
-    exact = {(cost.setting, cost.steps): cost for cost in known}
     seconds, memory, basis = 0.0, 0.0, 0
     names: tuple[Basis, ...] = ("measured here", "scaled from what was measured here", "guessed from the size of the weights")
     for cell in cells:
         setting = setting_of(recipes[cell.backend], cell, threads, buckets[cell.backend])
         steps = cell.request.steps or USUAL_STEPS
-        near = min((cost for cost in known if cost.setting == setting), key=lambda cost: abs(cost.steps - steps), default=None)
+        near = _nearest([cost for cost in known if cost.setting == setting], steps, cell.request.seconds)
         peak = near.peak_mb if near is not None else None
-        if (setting, steps) in exact:
-            factor, weak = exact[(setting, steps)].rtf, 0
-        elif near is not None:
-            factor, weak = near.rtf * (steps + OVERHEAD) / (near.steps + OVERHEAD), 1
+        if near is not None:
+            factor, weak = near.rtf * (steps + OVERHEAD) / (near.steps + OVERHEAD), int(near.steps != steps)
+            if _apart(near.seconds, cell.request.seconds) >= ALIKE:
+                # Some models always make a whole window, others just what is asked for: between "the same" and "in proportion".
+                factor, weak = factor * (near.seconds / cell.request.seconds) ** 0.5, 1
         else:
             factor = PER_STEP_AND_MB * (steps + OVERHEAD) * max(1.0, megabytes[cell.backend]) * cell.request.candidates / threads**0.7
             factor *= busy
@@ -198,6 +201,15 @@ def forecast(
         memory = max(memory, peak if peak is not None else PROCESS_MB + 1.5 * megabytes[cell.backend] + 20 * buckets[cell.backend])
         basis = max(basis, weak)
     return Forecast(len(cells), seconds, memory, names[basis])
+
+
+def _nearest(costs: Sequence[Cost], steps: int, seconds: float) -> Cost | None:
+    """Of the most similar length, then of the most similar number of steps."""
+    return min(costs, key=lambda cost: (max(ALIKE, _apart(cost.seconds, seconds)), abs(cost.steps - steps)), default=None)
+
+
+def _apart(one: float, other: float) -> float:
+    return max(one / other, other / one)
 
 
 def _today(cost: Cost, pace: float | None) -> Cost:

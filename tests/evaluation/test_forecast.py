@@ -31,8 +31,8 @@ def foretold(known, pace=None):
     return forecast(CELLS, {"nano": RECIPE}, 1, {"nano": 8}, {"nano": 20.0}, known, pace)
 
 
-def cost(steps=8, rtf=0.2, **more):
-    return Cost(setting=setting_of(RECIPE, CELLS[0], 1, 8), steps=steps, rtf=rtf, **more)
+def cost(steps=8, rtf=0.2, seconds=5.0, **more):
+    return Cost(setting=setting_of(RECIPE, CELLS[0], 1, 8), steps=steps, rtf=rtf, seconds=seconds, **more)
 
 
 def test_what_was_measured_is_foretold():
@@ -53,6 +53,16 @@ def test_other_steps_are_scaled_and_said_to_be():
     assert ahead.seconds == pytest.approx(10 * 5 * 0.2)
     assert ahead.basis.startswith("scaled")
     assert foretold([]).basis.startswith("guessed")
+
+
+def test_a_trial_with_short_sounds_says_little_of_long_ones():
+    """A model that always makes a whole window took as long for one second as it will for five."""
+    trial = cost(seconds=1.0, rtf=1.0)
+    ahead = foretold([trial])
+    assert 10 * 1.0 < ahead.seconds < 10 * 5.0 and ahead.basis.startswith("scaled")
+    known = foretold([trial, cost(steps=25, seconds=5.12, rtf=0.54)])  # its length counts for more than its steps
+    assert known.seconds == pytest.approx(10 * 5 * 0.2) and known.basis.startswith("scaled")
+    assert foretold([trial, cost(seconds=5.12)]).basis == "measured here"
 
 
 def test_costs_are_kept_with_their_pace(tmp_path):
