@@ -132,7 +132,7 @@ class NanoConditioner:
 
     def scores(self, sounds: Sequence[Audio], known: Conditions) -> list[float]:
         if known.words:
-            return self._labeller.fits(sounds, self._text.sentences([known.words])[0])
+            return self._labeller.fits(sounds, self._sentence(known.words))
         wanted_loa = known.loa.states.flatten()  # made from a stored LOA alone: the joint space is then that of A(x)
         return [float(torch.cosine_similarity(self._labeller.loa(s).states.flatten(), wanted_loa, dim=0)) for s in sounds]
 
@@ -140,9 +140,13 @@ class NanoConditioner:
         """Token states of a text, for the U-Net."""
         return self._cache.get(("text", words), lambda: self._text.tokens([words]))
 
+    def _sentence(self, words: str) -> np.ndarray:
+        """The text's unit vector [D], from the token states that the U-Net reads: one pass through the encoder for both."""
+        vector: np.ndarray = pool(self._read(words)).numpy()[0]
+        return vector
+
     def _loa(self, words: str) -> Condition:
         """What GPT-2 writes after a text."""
-
         return self._cache.get(("loa", words), lambda: self._written(self._read(words)))
 
     @torch.no_grad()
@@ -175,7 +179,7 @@ class NanoConditioner:
         for part in parts_of(prompt):
             pieces = parts_of(part, WEAK)
             if anchors is not None and len(pieces) > 1:
-                meant = [anchors.meant(vector) for vector in self._text.sentences(pieces)]
+                meant = [anchors.meant(self._sentence(piece)) for piece in pieces]
                 if len({name for name, _ in meant}) > 1 and min(cosine for _, cosine in meant) >= CLEAR:
                     sounds += pieces
                     continue
@@ -187,7 +191,7 @@ class NanoConditioner:
         anchors, layers = self._labeller.anchors, []
         for part in parts_of(words):
             pieces = parts_of(part, JOINING)
-            names = [anchors.meant(vector)[0] for vector in self._text.sentences(pieces)] if anchors and len(pieces) > 1 else []
+            names = [anchors.meant(self._sentence(piece))[0] for piece in pieces] if anchors and len(pieces) > 1 else []
             named = len(set(names)) == len(pieces) > 1 and all(name and says(p, name) for p, name in zip(pieces, names, strict=True))
             layers += pieces if named else [part]
         return layers
@@ -196,9 +200,7 @@ class NanoConditioner:
         anchors = self._labeller.anchors
         if anchors is None:
             return True
-        return (
-            len({anchors.meant(vector)[0] or part for vector, part in zip(self._text.sentences(list(parts)), parts, strict=True)}) > 1
-        )
+        return len({anchors.meant(self._sentence(part))[0] or part for part in parts}) > 1
 
     def one_sound(self, request: GenerationRequest) -> str | None:
         anchors, prompt = self._labeller.anchors, request.prompt
@@ -207,7 +209,7 @@ class NanoConditioner:
         parts = self._sounds(prompt) if prompt else [words for ref in request.media if (words := self.understand(ref)) is not None]
         if len(parts) != 1 or anchors is None or self._anchor_cosine is None:
             return None
-        name, cosine = anchors.meant(self._text.sentences(parts)[0])
+        name, cosine = anchors.meant(self._sentence(parts[0]))
         return name if name and (cosine >= self._anchor_cosine or says(parts[0], name)) else None
 
     def _meant(self, part: str) -> str | None:
@@ -218,7 +220,7 @@ class NanoConditioner:
         anchors = self._labeller.anchors
         if self._anchor_cosine is None or anchors is None:
             return None
-        name, cosine = anchors.meant(self._text.sentences([part])[0])
+        name, cosine = anchors.meant(self._sentence(part))
         return name if name and cosine >= self._anchor_cosine and not says(part, name) else None
 
     def understand(self, ref: MediaRef) -> str | None:
@@ -235,7 +237,7 @@ class NanoConditioner:
         if not heard or heard[0][1] < LEAST_VOTE:
             return None
         words = heard[0][0]
-        return words if words in anchors.texts else anchors.nearest(self._text.sentences([words])[0])[0]
+        return words if words in anchors.texts else anchors.nearest(self._sentence(words))[0]
 
     def _sound(self, ref: MediaRef) -> Audio:
         return stored_sound(self._store, ref)

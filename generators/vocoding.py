@@ -32,6 +32,14 @@ def _inverse(spec: MelSpec) -> Tensor:
     return torch.linalg.pinv(_bank(spec).double()).float()
 
 
+@lru_cache(maxsize=4)
+def _shares(spec: MelSpec) -> tuple[Tensor, Tensor]:
+    """How much each band says of a bin [n_mels, F], and 1 for each bin [F] of which none says anything."""
+    bank = _bank(spec)
+    weight = bank.sum(0)
+    return torch.where(weight > 0, bank / weight.clamp(min=1e-9), torch.zeros(())), (weight == 0).float()
+
+
 def magnitudes(mel: Tensor, spec: MelSpec, iterations: int = 30) -> Tensor:
     """Linear magnitudes [T, n_fft // 2 + 1], non-negative, whose mel is ``mel`` [T, n_mels] (natural logarithm).
 
@@ -55,8 +63,7 @@ def griffin_lim(mel: Tensor, spec: MelSpec, iterations: int = 32, momentum: floa
     length = mel.shape[0] * spec.hop
     size = magnitudes(mel, spec)
     size = torch.cat([size, size[-1:]])  # the frame that log_mel drops
-    bank = _bank(spec)
-    wanted = size @ bank.T
+    wanted = size @ _bank(spec).T
     window = torch.hann_window(spec.n_fft)
     level = _overlapped(window.square().repeat(len(size), 1), spec.hop)
     turn = torch.rand(size.T.shape, generator=torch.Generator().manual_seed(0)).T * (2 * torch.pi)
@@ -65,7 +72,7 @@ def griffin_lim(mel: Tensor, spec: MelSpec, iterations: int = 32, momentum: floa
     for step in range(iterations):
         rebuilt = _analysed(_synthesised(spectrum, window, level, spec, length), window, spec)
         if step >= free_after:
-            size = _towards(torch.from_numpy(np.abs(rebuilt.numpy(), out=length_of)), wanted, bank)
+            size = _towards(torch.from_numpy(np.abs(rebuilt.numpy(), out=length_of)), wanted, spec)
         # The next spectrum: the phase of rebuilt - momentum / (1 + momentum) * previous, with the magnitudes that are wanted.
         torch.view_as_real(previous).mul_(-momentum / (1 + momentum) if step else 0.0).add_(torch.view_as_real(rebuilt))
         np.abs(previous.numpy(), out=length_of)  # numpy's is five times as fast as torch's
@@ -100,9 +107,8 @@ def _overlapped(frames: Tensor, hop: int) -> Tensor:
     return total.flatten()
 
 
-def _towards(size: Tensor, wanted: Tensor, bank: Tensor) -> Tensor:
+def _towards(size: Tensor, wanted: Tensor, spec: MelSpec) -> Tensor:
     """One multiplicative step of magnitudes [T, F] towards those whose mel [T, n_mels] is ``wanted``."""
-    weight = bank.sum(0)
-    share = torch.where(weight > 0, bank / weight.clamp(min=1e-9), torch.zeros(()))
-    ratio = wanted / (size @ bank.T).add_(1e-9)
-    return torch.addmm((weight == 0).float().expand_as(size), ratio, share).mul_(size)
+    share, unheard = _shares(spec)
+    ratio = wanted / (size @ _bank(spec).T).add_(1e-9)
+    return torch.addmm(unheard.expand_as(size), ratio, share).mul_(size)
