@@ -20,6 +20,9 @@ export DIFFUSERS_DISABLE_REMOTE_CODE ?= 1
 export LANGSMITH_TRACING ?= false
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
+# Compiled modules are kept: without them every process of the tests compiles this project anew, half a second each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install demo style check test browser smoke clean
 
 install: $(READY)
@@ -50,8 +53,9 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# One thread each: the networks of tests are so small that a second one only waits.
 test: install
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 # The listening test in a real browser. Debian: apt-get install chromium chromium-driver
 browser: install

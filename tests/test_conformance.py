@@ -35,6 +35,8 @@ TWINS = dict.fromkeys(
         "audioldm2-music",
         "audioldm2-48k",
         "audioldm2-speech-ljspeech",
+        "musicgen-medium",
+        "musicgen-large",
         "tango2",
     ),
     pytest.mark.slow,

@@ -251,6 +251,7 @@ def test_protocol_diffusers_is_the_retired_pipeline(folder: AudioLDM, record_pro
     assert float(np.abs(wave[: len(theirs)] - theirs).max()) < 1e-4 and float(theirs.std()) > 0.01
 
 
+@pytest.mark.slow
 def test_no_retired_pipeline_is_imported(tmp_path: Path) -> None:
     tiny_audioldm(tmp_path / "checkpoints" / "musicldm", whole_clap=True)
     program = f"""

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from media.audio import read_audio
+from serving.app import read_provenance
 from tests.serving.conftest import Loa, Ran, command_in
 
 PICTURE = Path(__file__).parents[1] / "data" / "pictures" / "chelsea.jpg"
@@ -68,6 +70,9 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> Days:
     (loa.folder / "changed.wav").write_bytes(changed)
     (loa.folder / "elsewhere.wav").write_bytes(changed.replace(b'"fingerprint":"sha256:', b'"fingerprint":"SHA256:'))
     (loa.folder / "still.csv").write_text("0,0,0,0,0,0\n0,0,0,0,0,0\n")
+    noise = np.random.default_rng(0).normal(0, 0.1, 32_000).clip(-1, 1)
+    soundfile.write(loa.folder / "noise.wav", noise, 16_000, subtype="PCM_16")
+    region = ("--region", "0.5:1", "--steps", "2", "--backend", "nano")
     second = asked(
         loa,
         {
@@ -79,6 +84,7 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> Days:
             "loa": ("generate", "--loa", "rain.loa", *rain, "-o", "reused.wav", "--json"),
             "speech": ("generate", "--transcript", "hello", "--loa-out", "no.loa", "-o", "e.wav"),
             "turn": ("chat", "the same again, but another take", "--thread", "t1", "--json"),
+            "edit": ("edit", "noise.wav", "--kind", "inpaint", *region, "-o", "edited.wav", "--json"),
             "doctor": ("doctor", "--json"),
         },
     )
@@ -98,6 +104,7 @@ def test_nothing_but_what_was_asked_for_lies_in_the_folder(days: Days):
         days.second["turn"],
     )
     wanted = {"a.wav", "b.wav", "c.wav", "rain.loa", "rain.wav", "reused.wav", "hello.wav", "changed.wav", "elsewhere.wav", "still.csv"}
+    wanted |= {"noise.wav", "edited.wav"}
     wanted |= {f"{name}.{suffix}" for name in ("dog", "again") for suffix in SUFFIXES} | {"again-changed.wav", "again-elsewhere.wav"}
     wanted |= {f"a-dog-barks-{short}.wav", *pictured, *(Path(medium["path"]).name for medium in turns.json["media"])}
     assert {path.name for path in days.folder.iterdir()} == wanted
@@ -170,6 +177,17 @@ def test_a_written_loa_makes_the_sound_again_without_its_words(days: Days) -> No
     again, speech = days.second["loa"], days.second["speech"]
     assert again.code == 0 and again.json["request"]["loa"] and not again.json["request"]["prompt"]
     assert speech.code == 2 and "Language of Audio" in speech.stderr and not (days.folder / "no.loa").exists()
+
+
+def test_an_inpainted_sound_keeps_the_rest_bit_for_bit(days: Days) -> None:
+    ran = days.second["edit"]
+    assert ran.code == 0, ran.stderr
+    assert ran.json["request"]["edit"]["regions"] == [[0.5, 1.0]] and ran.json["seconds"] == 2.0
+    old, new = (read_audio(days.folder / name).samples[0] for name in ("noise.wav", "edited.wav"))
+    np.testing.assert_array_equal(new[:8000], old[:8000])
+    np.testing.assert_array_equal(new[16000:], old[16000:])
+    assert not np.array_equal(new[8000:16000], old[8000:16000])
+    assert read_provenance(days.folder / "edited.wav").request.edit is not None
 
 
 def test_a_motion_that_does_not_move_is_refused_before_torch(days: Days) -> None:
