@@ -639,10 +639,14 @@ class AudioLDM2(Backend):
         """
         import torch
 
+        from generators.vocoding import TAIL
+
         if frames is not None:
             latent = latent[:, : -(-frames // self._down)]
         with torch.no_grad():
             mel = self._vae.decode(latent[None] / self._vae.config.scaling_factor).sample
+            if self.config.head == "griffin_lim" and frames is None:  # its time grows with every frame, and the rest is cut off anyway
+                frames = self._mel_frames(seconds) + TAIL
             return fit_length(self._speak(mel[0, 0, :frames]), seconds)
 
     def _speak(self, mel: Any) -> Audio:

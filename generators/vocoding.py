@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from media.mel import MelSpec, mel_filterbank
 
-VERSION = 3  # raise it when the same mel starts to give another sound
+VERSION = 4  # raise it when the same mel, or the same latent, starts to give another sound
+TAIL = 16  # mel frames after the sound's end that are made with it: more than a window, so that its last frames know what follows
 
 
 @lru_cache(maxsize=4)

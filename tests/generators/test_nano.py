@@ -166,3 +166,33 @@ def test_a_pictured_instrument_is_music_in_words_and_not_nothing(nano: AudioLDM2
     assert conditioner.understand(picture) == words  # what was seen is remembered
     conditioner._seen.clear()
     assert conditioner.understand(picture) is None
+
+
+def test_a_short_sound_follows_its_mel_to_its_end(nano: AudioLDM2, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One second of a window of five: as near to the decoder's mel, over its last tenth of a second too, as a cut of the whole."""
+    import torch
+
+    from media.audio import fit_length
+
+    def off(sound: Audio, mel: torch.Tensor, part: slice) -> float:
+        heard, wanted = log_mel(sound.samples[0], nano._mel)[part], mel.numpy()[:100][part]
+        return float(np.abs(np.maximum(heard, -6) - np.maximum(wanted, -6)).mean())
+
+    spoken: list[Any] = []
+    speak = nano._speak
+    monkeypatch.setattr(nano, "_speak", lambda mel: (spoken.append(mel), speak(mel))[1])
+    latents = []
+    decode = nano._decode
+    monkeypatch.setattr(nano, "_decode", lambda z, *rest: (latents.append(z), decode(z, *rest))[1])
+    made = [
+        nano._synthesise([GenerationRequest(prompt=words, seconds=1.0, steps=8, seed=0)], 1, lambda _: None, lambda: False)[0]
+        for words in ("rain on a roof", "an engine idles")
+    ]
+    for sound, latent, heard in zip(made, latents, spoken, strict=True):
+        with torch.no_grad():
+            mel = nano._vae.decode(latent[None] / nano._vae.config.scaling_factor).sample[0, 0]
+        assert len(heard) == 116 and len(mel) == 512 and sound.samples.shape == (1, 16_000)
+
+        whole = fit_length(speak(mel), 1.0)
+        for part in (slice(0, 88), slice(88, 98)):
+            assert off(sound, mel, part) < 1.25 * off(whole, mel, part) + 0.02
