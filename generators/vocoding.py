@@ -49,8 +49,10 @@ def magnitudes(mel: Tensor, spec: MelSpec, iterations: int = 30) -> Tensor:
     bank = _bank(spec)
     wanted = mel.float().exp()
     x, numerator = (wanted @ _inverse(spec).T).clamp(min=1e-6), wanted @ bank
+    heard, told = torch.empty_like(wanted), torch.empty_like(x)  # memory that is taken anew each time costs as much as the products
     for _ in range(iterations):
-        x = x * numerator / ((x @ bank.T) @ bank + 1e-9)
+        torch.mm(torch.mm(x, bank.T, out=heard), bank, out=told)
+        x.mul_(numerator).div_(told.add_(1e-9))
     return x
 
 
