@@ -205,7 +205,7 @@ def _integers(file: Any, mono: bool) -> np.ndarray:
                 np.multiply(block.T, full, out=target)
             at += len(block)
     if mono and not even:
-        whole /= np.float32(channels)
+        whole[:, :at] /= np.float32(channels)
     return np.ascontiguousarray(whole[:, :at])
 
 
