@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from evaluation.batches import processors
 from evaluation.ledger import Row, steady
@@ -47,7 +47,7 @@ class Cost(BaseModel):
 
     setting: str  # row, options, threads, rows, candidates: all but the steps
     steps: int
-    seconds: float  # of the sounds
+    seconds: float = Field(gt=0)  # of the sounds
     rtf: float  # wall seconds a second of sound
     peak_mb: float | None = None
     yardstick: float | None = None  # seconds of ``yardstick()`` when this was measured

@@ -643,11 +643,12 @@ class AudioLDM2(Backend):
 
         if frames is not None:
             latent = latent[:, : -(-frames // self._down)]
+        spoken = frames
+        if frames is None and self.config.head == "griffin_lim":
+            spoken = self._mel_frames(seconds) + TAIL  # its time grows with every frame, and the rest is cut off anyway
         with torch.no_grad():
             mel = self._vae.decode(latent[None] / self._vae.config.scaling_factor).sample
-            if self.config.head == "griffin_lim" and frames is None:  # its time grows with every frame, and the rest is cut off anyway
-                frames = self._mel_frames(seconds) + TAIL
-            return fit_length(self._speak(mel[0, 0, :frames]), seconds)
+            return fit_length(self._speak(mel[0, 0, :spoken]), seconds)
 
     def _speak(self, mel: Any) -> Audio:
         """log-mel [T, n_mels] to sound."""

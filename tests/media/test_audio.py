@@ -196,7 +196,7 @@ def test_audio_is_a_matrix_of_float32():
             Audio(wrong, 16_000)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7, 8])
 def test_sixteen_bits_are_read_as_libsndfile_reads_them(tmp_path: Path, channels: int):
     values = np.random.default_rng(channels).integers(-32768, 32768, (300_000, channels), np.int16)
     (tmp_path / "a.wav").write_bytes(sound_bytes(values, 16_000, "WAV", "PCM_16"))

@@ -50,7 +50,7 @@ def test_short_odd_and_equal_rates():
         resample_to_hear(Audio(np.zeros((2, 9), np.float32), 44_100), 16_000)
 
 
-@pytest.mark.parametrize("count", [3, 440, 14_200, 28_223, 44_100, 60_001])
+@pytest.mark.parametrize("count", [3, 440, 14_200, 28_223, 44_100, 60_001, 260_001])
 def test_every_sample_is_the_filters_sum_over_what_lies_around_it_also_at_both_ends(count):
     given = np.random.default_rng(count).standard_normal(count).astype(np.float32) * 0.1
     made = resample_to_hear(Audio(given[None], 44_100), 16_000).samples[0]
