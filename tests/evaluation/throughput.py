@@ -1,9 +1,10 @@
 """How fast clips reach an embedder: audioldm_eval's own loader, run from its repository, against evaluation/embedders.py, in one run.
 
-python -m tests.evaluation.throughput --theirs DIR [--torchaudio DIR] [--clips 200] [--rounds 3]
+python -m tests.evaluation.throughput --theirs DIR [--torchaudio DIR] [--clips 200] [--rounds 3] [--alone]
 
 DIR holds a checkout of haoheliu/audioldm_eval, of which only ``datasets/load_mel.py`` is imported; both sides feed ``nano-clap``.
-Writes docs/measurements/metrics-throughput.json. Ratios are of processor time, children included: wall time is noise here.
+Writes docs/measurements/metrics-throughput.json; with ``--alone`` the loaders only, each round.
+Ratios are of processor time, children included: wall time is noise here.
 Their worker processes are started for each pass: with fewer than a hundred clips that is most of what is measured.
 """
 
@@ -97,70 +98,94 @@ def folder_of(root: Path, rate: int, channels: int, count: int) -> Path:
     return folder
 
 
-def measure(kind: str, theirs: ModuleType, root: Path, count: int, rounds: int) -> dict[str, Any]:
-    folder = folder_of(root, *KINDS[kind], count)
-    paths = sorted(folder.glob("*.wav"))
-    ear = embedder("nano-clap")
-    ear.embed([Audio(np.zeros((1, 16_000), np.float32), 16_000)])
-    heard: dict[str, np.ndarray] = {}
+class Sides:
+    """Both ways of a folder's clips to an embedder; ``heard`` keeps the vectors [N, D] of the last pass of each kind."""
 
-    def load(workers: int) -> list[torch.Tensor]:
-        return [wave[0] for wave, _ in DataLoader(theirs.WaveDataset(str(folder), 16_000), batch_size=1, num_workers=workers)]
+    def __init__(self, theirs: ModuleType, folder: Path) -> None:
+        self._theirs, self._folder = theirs, folder
+        self.paths = sorted(folder.glob("*.wav"))
+        self.told = [Clip.of(path) for path in self.paths]  # what the ledger says of a study's own sounds
+        self._ear = embedder("nano-clap")
+        self._ear.embed([Audio(np.zeros((1, 16_000), np.float32), 16_000)])  # loaded before anything is timed
+        self.heard: dict[str, np.ndarray] = {}
 
-    def their_loading() -> None:
+    def _load(self, workers: int) -> list[torch.Tensor]:
+        dataset = self._theirs.WaveDataset(str(self._folder), 16_000)
+        return [wave[0] for wave, _ in DataLoader(dataset, batch_size=1, num_workers=workers)]
+
+    def their_loading(self) -> None:
         for workers in WORKERS:
-            load(workers)
+            self._load(workers)
 
-    def their_pass(together: int) -> None:
-        sounds = [Audio(wave.numpy(), 16_000) for wave in load(WORKERS[0])]
-        batches = [sounds[at : at + together] for at in range(0, count, together)]
-        heard["theirs"] = np.stack([each.vector for batch in batches for each in ear.embed(batch)])
+    def their_pass(self, together: int) -> None:
+        sounds = [Audio(wave.numpy(), 16_000) for wave in self._load(WORKERS[0])]
+        batches = [sounds[at : at + together] for at in range(0, len(sounds), together)]
+        self.heard["theirs"] = np.stack([each.vector for batch in batches for each in self._ear.embed(batch)])
 
-    def their_both_passes() -> None:
+    def their_both_passes(self) -> None:
         """As its repository does it: every clip is loaded for each of two embedders, and heard alone."""
         for workers in WORKERS:
-            for wave in load(workers):
-                ear.embed([Audio(wave.numpy(), 16_000)])
+            for wave in self._load(workers):
+                self._ear.embed([Audio(wave.numpy(), 16_000)])
 
-    def our_both() -> None:
-        hear([Clip.of(path) for path in paths], [ear, Again(ear)])
+    def our_loading(self, hashed: bool) -> None:
+        hear(self.told if hashed else [Clip.of(path) for path in self.paths], [Deaf()])
 
-    told = [Clip.of(path) for path in paths]  # what the ledger says of a study's own sounds
-
-    def our_pass(which: list[Path], cache: Cache | None = None, key: str = "ours") -> None:
+    def our_pass(self, which: list[Path], cache: Cache | None = None, key: str = "ours") -> None:
         clips = [Clip.of(path) for path in which]
-        found, broken = hear(clips, [ear], cache)
+        found, broken = hear(clips, [self._ear], cache)
         assert not broken
-        heard[key] = np.stack([found[ear.name][clip.sha256].vector for clip in clips])
+        self.heard[key] = np.stack([found[self._ear.name][clip.sha256].vector for clip in clips])
 
+    def our_both(self) -> None:
+        hear([Clip.of(path) for path in self.paths], [self._ear, Again(self._ear)])
+
+    def works(self, cache: Cache) -> dict[str, Callable[[], object]]:
+        """What is timed, in this order, over an empty ``cache``."""
+        known = self.paths[: len(self.paths) * 10 // 11]  # a study that then grows by a tenth
+        return {
+            "their loader, both passes": self.their_loading,
+            "our loader": lambda: self.our_loading(hashed=True),
+            "our loader, hashing first": lambda: self.our_loading(hashed=False),
+            "theirs, heard one by one": lambda: self.their_pass(1),  # as it does; our embedder fills its rows up
+            "theirs, heard sixteen at a time": lambda: self.their_pass(16),  # as it could
+            "ours with the embedder": lambda: self.our_pass(self.paths),
+            "theirs, two embedders": self.their_both_passes,
+            "ours, two embedders": self.our_both,
+            "ours, most of the study": lambda: self.our_pass(known, cache, "part"),
+            "ours, a tenth more": lambda: self.our_pass(self.paths, cache, "grown"),
+            "ours, nothing new": lambda: self.our_pass(self.paths, cache, "again"),
+        }
+
+
+def measure(kind: str, theirs: ModuleType, root: Path, count: int, rounds: int) -> dict[str, Any]:
+    sides = Sides(theirs, folder_of(root, *KINDS[kind], count))
     takes: dict[str, list[tuple[float, float]]] = {}
     for turn in range(rounds):
-        cache = Cache(root / f"cache-{kind}-{turn}")
-        known = paths[: count * 10 // 11]  # a study that then grows by a tenth
-        for name, work in {
-            "their loader, both passes": their_loading,
-            "our loader": lambda: hear(told, [Deaf()]),
-            "our loader, hashing first": lambda: hear([Clip.of(path) for path in paths], [Deaf()]),
-            "theirs, heard one by one": lambda: their_pass(1),  # as it does; our embedder fills its rows up
-            "theirs, heard sixteen at a time": lambda: their_pass(16),  # as it could
-            "ours with the embedder": lambda: our_pass(paths),
-            "theirs, two embedders": their_both_passes,
-            "ours, two embedders": our_both,
-            "ours, most of the study": lambda cache=cache, known=known: our_pass(known, cache, "part"),
-            "ours, a tenth more": lambda cache=cache: our_pass(paths, cache, "grown"),
-            "ours, nothing new": lambda cache=cache: our_pass(paths, cache, "again"),
-        }.items():
+        for name, work in sides.works(Cache(root / f"cache-{kind}-{turn}")).items():
             takes.setdefault(name, []).append(spent(work))
+    heard = sides.heard
     assert np.array_equal(heard["ours"], heard["grown"]) and np.array_equal(heard["ours"], heard["again"])
+    told = {"clips": f"{count} of {SECONDS} s, {kind}", "rounds": rounds} | summary(takes, count)
+    return told | {"cosine_of_vectors_at_least": round(float((heard["ours"] * heard["theirs"]).sum(1).min()), 5)}
+
+
+def alone(kind: str, theirs: ModuleType, root: Path, count: int, rounds: int) -> list[str]:
+    """Processor milliseconds a clip of their loader (both passes) / ours, each round."""
+    sides = Sides(theirs, folder_of(root, *KINDS[kind], count))
+    takes = [(spent(sides.their_loading)[1], spent(lambda: sides.our_loading(hashed=True))[1]) for _ in range(rounds)]
+    return [f"{1000 * slow / count:.2f}/{1000 * fast / count:.2f}" for slow, fast in takes]
+
+
+def summary(takes: dict[str, list[tuple[float, float]]], count: int) -> dict[str, Any]:
+    """Medians and ratios of processor time; of a ratio, the median of the rounds'."""
     milliseconds = {name: round(1000 * median(cpu for _, cpu in each) / count, 2) for name, each in takes.items()}
+    hearing = milliseconds["ours with the embedder"] - milliseconds["our loader"]
 
     def ratio(slow: str, fast: str) -> float:
         return round(median(a / b for (_, a), (_, b) in zip(takes[slow], takes[fast], strict=True)), 2)
 
-    hearing = milliseconds["ours with the embedder"] - milliseconds["our loader"]
     return {
-        "clips": f"{count} of {SECONDS} s, {kind}",
-        "rounds": rounds,
         "cpu_milliseconds_a_clip": milliseconds,
         "ratio_of_the_loaders": ratio("their loader, both passes", "our loader"),
         "ratio_of_the_loaders_hashing_first": ratio("their loader, both passes", "our loader, hashing first"),
@@ -174,7 +199,6 @@ def measure(kind: str, theirs: ModuleType, root: Path, count: int, rounds: int) 
             }
             for how in ("heard one by one", "heard sixteen at a time")
         },
-        "cosine_of_vectors_at_least": round(float((heard["ours"] * heard["theirs"]).sum(1).min()), 5),
     }
 
 
@@ -184,16 +208,20 @@ def main() -> None:
     asked.add_argument("--torchaudio", type=Path)
     asked.add_argument("--clips", type=int, default=200)
     asked.add_argument("--rounds", type=int, default=3)
+    asked.add_argument("--alone", action="store_true")
     asked.add_argument("--out", type=Path, default=OUT)
     told = asked.parse_args()
     torch.set_num_threads(1)
     theirs = their_loader(told.theirs, told.torchaudio)
     with tempfile.TemporaryDirectory() as root:
-        rows = [measure(kind, theirs, Path(root), told.clips, told.rounds) for kind in KINDS]
+        made: dict[str, Any] = {"processors": os.cpu_count()}
+        if told.alone:
+            made["loaders_alone"] = {kind: alone(kind, theirs, Path(root), told.clips, told.rounds) for kind in KINDS}
+        else:
+            made["rows"] = [measure(kind, theirs, Path(root), told.clips, told.rounds) for kind in KINDS]
     kept = json.loads(OUT.read_text()) if OUT.exists() else {}
-    kept |= {"processors": os.cpu_count(), "rows": rows}
-    told.out.write_text(json.dumps(kept, indent=1) + "\n")
-    print(json.dumps(rows, indent=1))
+    told.out.write_text(json.dumps(kept | made, indent=1) + "\n")
+    print(json.dumps(made, indent=1))
 
 
 if __name__ == "__main__":
